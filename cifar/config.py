@@ -52,7 +52,7 @@ class EarlyStopping(Section):
 class TrainerConfig(Section):
     """How each training runs; names and meanings are those of Lightning's Trainer."""
 
-    precision: Annotated[Literal["32", "16-mixed", "bf16-mixed"], Field(description="Of the arithmetic")] = "32"
+    precision: Annotated[Literal[32, "32", "16-mixed", "bf16-mixed"], Field(description="Of the arithmetic")] = "32"
     accelerator: Annotated[Literal["auto", "cpu", "gpu", "cuda", "mps"], Field(description="Kind of device")] = "auto"
     devices: Annotated[int, Field(ge=1, description="Devices a training uses")] = 1
     log_every_n_steps: Annotated[int, Field(ge=1, description="Steps between two logged values")] = 50

@@ -2,7 +2,9 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from cifar.network_names import checked_name
 
 Optimizer = Literal["sgd", "adam", "adamw"]
 LRSchedule = Literal["one_cycle", "cosine", "step", "constant"]
@@ -21,9 +23,9 @@ class HParams(BaseModel):
     network: Annotated[
         str,
         Field(
-            pattern=r"^[A-Za-z_][\w.]*(:[A-Za-z_]\w*)?$",
             description="cnn, resnet9, resnet18, resnet34, a torchvision classifier, or package.module:factory",
         ),
+        AfterValidator(checked_name),
     ] = "resnet18"
     pretrained: Annotated[bool, Field(description="Start from ImageNet weights, with a new head")] = False
     width: Annotated[float, Field(gt=0, le=16, description="Multiplier of the channels of every layer")] = 1.0

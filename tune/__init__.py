@@ -1,0 +1,1 @@
+"""The hyperparameter search service: from a search space to a tested model."""

@@ -1,0 +1,40 @@
+"""The errors of the service.
+
+cifar.errors.UserError      exit status 2
+├── SpecError               problems in the experiment file or in --set
+├── StorageError            the experiment directory cannot be made or written
+│   └── NameTakenError      an experiment of that name exists
+└── ResourcesError          the cluster has not what a trial asks for, or cannot be reached
+SearchFailedError           every trial failed: exit status 1, since the fault may be ours
+"""
+
+from cifar.errors import UserError
+from tune.problems import Problem
+
+
+class SpecError(UserError):
+    """One or more problems in what the user wrote. The message has a line for each."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self.problems = problems
+        super().__init__("\n".join(str(problem) for problem in problems))
+
+
+class StorageError(UserError):
+    """The place for the experiment directory cannot be used."""
+
+
+class NameTakenError(StorageError):
+    """An experiment of that name exists; it is never overwritten."""
+
+
+class ResourcesError(UserError):
+    """The cluster has not what a trial asks for, or cannot be reached."""
+
+
+class SearchFailedError(Exception):
+    """No trial gave a value. `traceback` is the first trial's, whole."""
+
+    def __init__(self, message: str, traceback: str = "") -> None:
+        self.traceback = traceback
+        super().__init__(message)
