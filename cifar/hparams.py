@@ -29,7 +29,7 @@ class HParams(BaseModel):
     ] = "resnet18"
     pretrained: Annotated[bool, Field(description="Start from ImageNet weights, with a new head")] = False
     width: Annotated[float, Field(gt=0, le=16, description="Multiplier of the channels of every layer")] = 1.0
-    dropout: Annotated[float, Field(ge=0, lt=1, description="Probability of dropping a unit before the head")] = 0.0
+    dropout: Annotated[float, Field(ge=0, lt=1, description="Probability of zeroing a feature before the head")] = 0.0
 
     batch_size: Annotated[int, Field(ge=1, le=65536, description="Images a step")] = 128
     label_smoothing: Annotated[float, Field(ge=0, lt=1, description="Probability spread over all classes")] = 0.0

@@ -1,0 +1,232 @@
+"""Named image sources: uint8 arrays, labels and class names, with the test split behind a door of its own.
+
+Arrays are NumPy's, so that preparing data needs no torch where the source itself does not.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from platformdirs import user_cache_path
+
+from cifar.config import DataConfig
+from cifar.errors import DataError, DownloadError
+from cifar.image_folder import read_split
+
+Split = Literal["train", "val", "test"]
+Pixels = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.int64]
+
+# Published mean and standard deviation of the 50,000 training images, as shares of 255.
+CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+DIGITS_TEST_SHARE, DIGITS_TEST_SEED = 0.2, 0
+
+
+@dataclass(frozen=True)
+class Images:
+    """pixels: (n, channels, size, size) uint8; labels: (n,) int64, indices into the class names."""
+
+    pixels: Pixels
+    labels: Labels
+    skipped: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: npt.NDArray[np.int64]) -> "Images":
+        """The images at `indices`, (k,) int64, copied."""
+        return Images(self.pixels[indices], self.labels[indices], self.skipped)
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Everything a trial may see. mean, std: one per channel, of values in [0, 1]."""
+
+    train: Images
+    validation: Images | None  # None: the source has no split of its own
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    fingerprint: str  # of the training images' content
+
+    @property
+    def channels(self) -> int:
+        """1 for grey images, 3 for colour."""
+        return int(self.train.pixels.shape[1])
+
+    @property
+    def image_size(self) -> int:
+        """Side in pixels."""
+        return int(self.train.pixels.shape[2])
+
+
+def load_training(config: DataConfig) -> TrainingData:
+    """The training images, and the validation images where the source has its own.
+
+    Downloads or decodes what is not there yet, once, with progress shown. Raises DataError if that fails.
+    """
+    train, classes = _read(config, "train", None)
+    if len(classes) < 2:
+        raise DataError(f"{_where(config)} has one class only, {classes[0]!r}; a classifier needs two or more")
+    if config.limit is not None and config.limit < len(train):
+        train = _limited(train, config.limit, len(classes))
+    validation = None
+    if config.source == "image_folder" and (_root(config) / "val").is_dir():
+        validation = _matched(_read(config, "val", classes)[0], train.pixels.shape[1])
+    if config.source == "cifar10":
+        mean, std = CIFAR10_MEAN, CIFAR10_STD
+    else:
+        mean, std = _statistics(train.pixels)
+    return TrainingData(train, validation, classes, mean, std, _fingerprint(train))
+
+
+def load_test(config: DataConfig, like: TrainingData) -> Images:
+    """The test images, with the classes and channels of the training images. Only tune.evaluation calls this.
+
+    Raises DataError if they are missing, or lack a class.
+    """
+    return _matched(_read(config, "test", like.classes)[0], like.channels)
+
+
+def check_test(config: DataConfig, like: TrainingData) -> None:
+    """Raises DataError if `load_test` is going to, without reading a test image where files can tell."""
+    if config.source == "image_folder":
+        from cifar.image_folder import list_split
+
+        list_split(_root(config), "test", like.classes)
+
+
+def _read(config: DataConfig, split: Split, classes: tuple[str, ...] | None) -> tuple[Images, tuple[str, ...]]:
+    if config.source == "image_folder":
+        pixels, labels, names, skipped = read_split(_root(config), split, config.image_size or 32, classes)
+        return Images(pixels, labels, skipped), names
+    if config.source == "digits":
+        pixels, labels, names = _digits(split)
+    else:
+        pixels, labels, names = _torchvision(config, split)
+    return Images(_resized(pixels, config.image_size), labels), names
+
+
+def _where(config: DataConfig) -> str:
+    return str(_root(config)) if config.source == "image_folder" else config.source
+
+
+def _root(config: DataConfig) -> Path:
+    default = user_cache_path("cifar-tune") / "downloads"
+    return Path(config.root).expanduser().resolve() if config.root else default
+
+
+def _digits(split: Split) -> tuple[Pixels, Labels, tuple[str, ...]]:
+    """scikit-learn's 1,797 digits of 8x8 pixels (Alpaydin and Kaynak, UCI, 1998); a fifth, stratified, is the test."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    digits = load_digits()
+    train, test = train_test_split(
+        np.arange(len(digits.target)),
+        test_size=DIGITS_TEST_SHARE,
+        random_state=DIGITS_TEST_SEED,
+        stratify=digits.target,
+    )
+    chosen = test if split == "test" else train
+    pixels = np.round(digits.images[chosen] * (255 / 16)).astype(np.uint8)[:, None]
+    return pixels, digits.target[chosen].astype(np.int64), tuple(str(name) for name in digits.target_names)
+
+
+def _torchvision(config: DataConfig, split: Split) -> tuple[Pixels, Labels, tuple[str, ...]]:
+    """A data set that torchvision downloads and verifies; one process at a time, the others find it there."""
+    from filelock import FileLock
+    from torchvision import datasets
+
+    root = _root(config)
+    chosen: Any = {"split": split} if config.source == "svhn" else {"train": split == "train"}
+    classes: dict[str, Callable[..., Any]] = {
+        "cifar10": datasets.CIFAR10,
+        "cifar100": datasets.CIFAR100,
+        "mnist": datasets.MNIST,
+        "fashion_mnist": datasets.FashionMNIST,
+        "svhn": datasets.SVHN,
+    }
+    make = classes[config.source]
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / f".{config.source}.lock"):
+            try:
+                dataset = make(root, download=False, **chosen)
+            except RuntimeError:  # torchvision's word for "not found or corrupted"
+                dataset = make(root, download=True, **chosen)
+    except (OSError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DownloadError(
+            f"{config.source} is not in {root} and cannot be downloaded ({reason}): "
+            "copy it there from a machine with a network, name its folder with --set data.root=FOLDER, "
+            "or try the embedded images with --set data.source=digits"
+        ) from None
+    labels = np.asarray(dataset.labels if config.source == "svhn" else dataset.targets, dtype=np.int64)
+    names = getattr(dataset, "classes", None) or [str(digit) for digit in range(10)]
+    return _channels_first(np.asarray(dataset.data)), labels, tuple(names)
+
+
+def _channels_first(pixels: Pixels) -> Pixels:
+    """(n, h, w) or (n, h, w, 3) or (n, 3, h, w) to (n, channels, h, w)."""
+    if pixels.ndim == 3:
+        return pixels[:, None]
+    if pixels.shape[1] == 3:
+        return pixels
+    return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
+
+
+def _resized(pixels: Pixels, size: int | None) -> Pixels:
+    if size is None or pixels.shape[-1] == size:
+        return pixels
+    from PIL import Image
+
+    def resize(plane: Pixels) -> Pixels:
+        return np.asarray(Image.fromarray(plane).resize((size, size), Image.Resampling.BICUBIC))
+
+    return np.stack([[resize(plane) for plane in image] for image in pixels])
+
+
+def _limited(train: Images, limit: int, classes: int) -> Images:
+    from sklearn.model_selection import train_test_split
+
+    if limit < classes:
+        raise DataError(f"data.limit is {limit}, must be at least the number of classes, {classes}")
+    kept, _ = train_test_split(np.arange(len(train)), train_size=limit, random_state=0, stratify=train.labels)
+    return train.take(np.sort(kept))
+
+
+def _matched(images: Images, channels: int) -> Images:
+    """Grey test images beside coloured training images become coloured, and the other way round."""
+    there = images.pixels.shape[1]
+    if there == channels:
+        return images
+    if there == 1:
+        return Images(np.repeat(images.pixels, channels, axis=1), images.labels, images.skipped)
+    luma = np.tensordot(images.pixels, np.array([0.299, 0.587, 0.114]), axes=(1, 0))  # ITU-R BT.601, as in PIL
+    return Images(np.round(luma).astype(np.uint8)[:, None], images.labels, images.skipped)
+
+
+def _statistics(pixels: Pixels) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel, from its histogram, so that nothing large is made."""
+    values = np.arange(256) / 255
+    means, stds = [], []
+    for channel in range(pixels.shape[1]):
+        counts = np.bincount(pixels[:, channel].reshape(-1), minlength=256)
+        mean = float((counts * values).sum() / counts.sum())
+        variance = float((counts * (values - mean) ** 2).sum() / counts.sum())
+        means.append(mean)
+        stds.append(max(variance**0.5, 1 / 255))  # a blank channel must not divide by zero
+    return tuple(means), tuple(stds)
+
+
+def _fingerprint(images: Images) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(str(images.pixels.shape).encode())
+    digest.update(np.ascontiguousarray(images.pixels))
+    digest.update(np.ascontiguousarray(images.labels))
+    return digest.hexdigest()
