@@ -15,6 +15,7 @@ class Augment(nn.Module):
     def __init__(self, translate: int = 0, flip: bool = False, cutout: int = 0, fill: tuple[int, ...] = (0,)) -> None:
         super().__init__()
         self.translate, self.flip, self.cutout = translate, flip, cutout
+        self.fill: Tensor
         self.register_buffer("fill", torch.tensor(fill, dtype=torch.uint8), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -53,5 +54,4 @@ class Augment(nn.Module):
         in_rows = (row >= top) & (row < top + self.cutout)
         in_columns = (column >= left) & (column < left + self.cutout)
         inside = (in_rows[:, :, None] & in_columns[:, None, :])[:, None]
-        assert isinstance(self.fill, Tensor)
         return torch.where(inside, self.fill.view(1, -1, 1, 1), images)

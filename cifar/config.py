@@ -34,7 +34,8 @@ class DataConfig(Section):
         Field(ge=4, le=1024, description="Side in pixels; default: 32 for image_folder, else the source's own"),
     ] = None
     limit: Annotated[
-        int | None, Field(ge=2, description="Use at most so many training images, the same share of each class")
+        int | None,
+        Field(ge=2, description="Use at most so many training images, the same share of each class"),
     ] = None
     validation_fraction: Annotated[
         float, Field(gt=0, lt=1, description="Share of the training images held out, the same of each class")

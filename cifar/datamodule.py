@@ -59,9 +59,10 @@ class ImageDataModule(L.LightningDataModule):
         self.config, self.data, self.batch_size = config, data, batch_size
         self.everything = everything
         self.training, self.held_out = split(data, config)
+        self.test_skipped: tuple[str, ...] = ()  # broken test images, known once they were read
         self._on_device: dict[str, tuple[Tensor, Tensor]] = {}
 
-    def train_dataloader(self) -> list[Batches] | Batches:
+    def train_dataloader(self) -> Batches:
         """One epoch of training batches."""
         batches = self._batches("train", self.data.train, self.training, self.batch_size, train=True)
         if not self.everything:
@@ -77,10 +78,8 @@ class ImageDataModule(L.LightningDataModule):
             )
         return self._batches("everything", images, np.arange(len(images)), self.batch_size, train=True)
 
-    def val_dataloader(self) -> Batches | list[Batches]:
+    def val_dataloader(self) -> Batches:
         """The validation images, in order."""
-        if self.everything:
-            return []
         if self.data.validation is not None:
             everyone = np.arange(len(self.data.validation))
             return self._batches("validation", self.data.validation, everyone, self._large, train=False)
@@ -89,6 +88,7 @@ class ImageDataModule(L.LightningDataModule):
     def test_dataloader(self) -> Batches:
         """The test images, in order. Reads them."""
         images = load_test(self.config, self.data)
+        self.test_skipped = images.skipped
         return self._batches("test", images, np.arange(len(images)), self._large, train=False)
 
     @property

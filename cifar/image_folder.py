@@ -123,9 +123,13 @@ def _decode_all(root: Path, listing: _Listing, size: int, split: str, folder: Pa
     from rich.progress import track
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        decoded = pool.map(lambda file: _decode(file, size), listing.files)
+        decoded = pool.map(lambda file: decode(file, size), listing.files)
         bar = track(
-            decoded, f"Decoding {split} images", total=len(listing.files), console=Console(stderr=True), transient=True
+            decoded,
+            f"Decoding {split} images",
+            total=len(listing.files),
+            console=Console(stderr=True),
+            transient=True,
         )
         results = list(bar)
     good = [index for index, result in enumerate(results) if not isinstance(result, str)]
@@ -152,7 +156,7 @@ def _decode_all(root: Path, listing: _Listing, size: int, split: str, folder: Pa
         shutil.rmtree(partial)
 
 
-def _decode(file: Path, size: int) -> Any:
+def decode(file: Path, size: int) -> Any:
     """The image as ((3, size, size) uint8, whether it is grey), or what is wrong with the file.
 
     The shorter side is scaled to `size` and the middle kept; EXIF's rotation is applied, transparency dropped.

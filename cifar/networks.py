@@ -115,7 +115,11 @@ def resnet(hparams: HParams, classes: int, channels: int) -> nn.Module:
             blocks.append(BasicBlock(inputs, outputs, stride, shortcut if changed else None))
             inputs = outputs
         layers[f"layer{stage + 1}"] = nn.Sequential(*blocks)
-    layers |= {"pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(), "dropout": nn.Dropout(hparams.dropout)}
+    layers |= {
+        "pool": nn.AdaptiveAvgPool2d(1),
+        "flatten": nn.Flatten(),
+        "dropout": nn.Dropout(hparams.dropout),
+    }
     layers["fc"] = nn.Linear(plan[-1], classes)
     network = nn.Sequential()
     for name, layer in layers.items():

@@ -75,12 +75,9 @@ def load_training(config: DataConfig) -> TrainingData:
     if config.limit is not None and config.limit < len(train):
         train = _limited(train, config.limit, len(classes))
     validation = None
-    if config.source == "image_folder" and (_root(config) / "val").is_dir():
+    if config.source == "image_folder" and (resolved_root(config) / "val").is_dir():
         validation = _matched(_read(config, "val", classes)[0], train.pixels.shape[1])
-    if config.source == "cifar10":
-        mean, std = CIFAR10_MEAN, CIFAR10_STD
-    else:
-        mean, std = _statistics(train.pixels)
+    mean, std = (CIFAR10_MEAN, CIFAR10_STD) if config.source == "cifar10" else _statistics(train.pixels)
     return TrainingData(train, validation, classes, mean, std, _fingerprint(train))
 
 
@@ -97,12 +94,12 @@ def check_test(config: DataConfig, like: TrainingData) -> None:
     if config.source == "image_folder":
         from cifar.image_folder import list_split
 
-        list_split(_root(config), "test", like.classes)
+        list_split(resolved_root(config), "test", like.classes)
 
 
 def _read(config: DataConfig, split: Split, classes: tuple[str, ...] | None) -> tuple[Images, tuple[str, ...]]:
     if config.source == "image_folder":
-        pixels, labels, names, skipped = read_split(_root(config), split, config.image_size or 32, classes)
+        pixels, labels, names, skipped = read_split(resolved_root(config), split, config.image_size or 32, classes)
         return Images(pixels, labels, skipped), names
     if config.source == "digits":
         pixels, labels, names = _digits(split)
@@ -112,10 +109,11 @@ def _read(config: DataConfig, split: Split, classes: tuple[str, ...] | None) -> 
 
 
 def _where(config: DataConfig) -> str:
-    return str(_root(config)) if config.source == "image_folder" else config.source
+    return str(resolved_root(config)) if config.source == "image_folder" else config.source
 
 
-def _root(config: DataConfig) -> Path:
+def resolved_root(config: DataConfig) -> Path:
+    """Where the images are, as an absolute path; a cache folder of the user's where no root is given."""
     default = user_cache_path("cifar-tune") / "downloads"
     return Path(config.root).expanduser().resolve() if config.root else default
 
@@ -142,7 +140,7 @@ def _torchvision(config: DataConfig, split: Split) -> tuple[Pixels, Labels, tupl
     from filelock import FileLock
     from torchvision import datasets
 
-    root = _root(config)
+    root = resolved_root(config)
     chosen: Any = {"split": split} if config.source == "svhn" else {"train": split == "train"}
     classes: dict[str, Callable[..., Any]] = {
         "cifar10": datasets.CIFAR10,
@@ -227,6 +225,6 @@ def _statistics(pixels: Pixels) -> tuple[tuple[float, ...], tuple[float, ...]]:
 def _fingerprint(images: Images) -> str:
     digest = hashlib.blake2b(digest_size=16)
     digest.update(str(images.pixels.shape).encode())
-    digest.update(np.ascontiguousarray(images.pixels))
-    digest.update(np.ascontiguousarray(images.labels))
+    digest.update(np.ascontiguousarray(images.pixels).data)
+    digest.update(np.ascontiguousarray(images.labels).data)
     return digest.hexdigest()

@@ -95,12 +95,14 @@ class Space:
                 case Constant():
                     values[domain.name] = domain.value
                 case Numeric(step=None):
-                    values[domain.name] = drawer.suggest_float(
-                        domain.key, domain.lower, domain.upper, log=domain.log
-                    )
+                    values[domain.name] = drawer.suggest_float(domain.key, domain.lower, domain.upper, log=domain.log)
                 case Numeric():
                     values[domain.name] = drawer.suggest_int(
-                        domain.key, int(domain.lower), int(domain.upper), step=domain.step or 1, log=domain.log
+                        domain.key,
+                        int(domain.lower),
+                        int(domain.upper),
+                        step=domain.step or 1,
+                        log=domain.log,
                     )
                 case Choice():
                     value = drawer.suggest_categorical(domain.key, list(domain.options))
@@ -162,7 +164,7 @@ def _parse_domain(name: str, raw: Any, scope: _Scope, problems: list[Problem]) -
     if not isinstance(raw, dict):
         problems += _misfits(name, raw, scope.path)
         return Constant(name, raw)
-    models = {"float": FloatDomain, "int": IntDomain, "categorical": CategoricalDomain}
+    models: dict[str, type[Section]] = {"float": FloatDomain, "int": IntDomain, "categorical": CategoricalDomain}
     kind = raw.get("type")
     if not isinstance(kind, str) or kind not in models:
         rule = f"must be one of {', '.join(models)}{nearest(kind, models)}"
@@ -187,7 +189,11 @@ def _numeric_problems(name: str, domain: FloatDomain | IntDomain, path: Path) ->
     annotation = HParams.model_fields[name].annotation
     wanted = {float: ("float", "int"), int: ("int",)}.get(annotation, ()) if isinstance(annotation, type) else ()
     if domain.type not in wanted:
-        rule = f"{name} takes whole numbers: use type: int" if wanted else f"{name} takes no numbers: use type: categorical"
+        rule = (
+            f"{name} takes whole numbers: use type: int"
+            if wanted
+            else f"{name} takes no numbers: use type: categorical"
+        )
         return [Problem((*path, "type"), rule, domain.type)]
     problems = [
         *_misfits(name, domain.lower, (*path, "lower")),
@@ -223,7 +229,8 @@ def _parse_choice(name: str, domain: CategoricalDomain, scope: _Scope, problems:
 @cache
 def _adapter(name: str) -> TypeAdapter[Any]:
     info = HParams.model_fields[name]
-    return TypeAdapter(Annotated[info.annotation, info], config=ConfigDict(strict=True))
+    annotated: Any = Annotated[info.annotation, info]
+    return TypeAdapter(annotated, config=ConfigDict(strict=True))
 
 
 def _misfits(name: str, value: Any, path: Path) -> list[Problem]:
@@ -255,13 +262,15 @@ def _without_effect(domain: Domain, scope: _Scope) -> list[Problem]:
     return []
 
 
-def _occurrences(raw: Any, path: Path, chosen: Mapping[Path, Scalar]) -> Iterator[tuple[str, Path, Mapping[Path, Scalar]]]:
+def _occurrences(
+    raw: Any, path: Path, chosen: Mapping[Path, Scalar]
+) -> Iterator[tuple[str, Path, Mapping[Path, Scalar]]]:
     for name, value in (raw or {}).items():
         yield name, (*path, name), chosen
         options = value.get("options") if isinstance(value, dict) else None
-        for option in options if isinstance(options, dict) else ():
+        for option, inner in options.items() if isinstance(options, dict) else ():
             inside = {**chosen, (*path, name): option}
-            yield from _occurrences(options[option], (*path, name, "options", option), inside)
+            yield from _occurrences(inner, (*path, name, "options", option), inside)
 
 
 def _clashes(raw: Any) -> list[Problem]:
@@ -293,8 +302,7 @@ def _rename(space: Space, shared: set[str], condition: str) -> Space:
         if isinstance(domain, Choice):
             conditions = [f"{condition},{domain.name}={option}".lstrip(",") for option in domain.options]
             parameters = tuple(
-                _rename(inner, shared, where)
-                for inner, where in zip(domain.parameters, conditions, strict=True)
+                _rename(inner, shared, where) for inner, where in zip(domain.parameters, conditions, strict=True)
             )
             domain = replace(domain, parameters=parameters)
         domains.append(replace(domain, key=key))

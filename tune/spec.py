@@ -23,7 +23,8 @@ class SearchConfig(Section):
     mode: Annotated[Literal["min", "max"] | None, Field(description="Default: the metric's better direction")] = None
     trials: Annotated[int, Field(ge=1, le=1_000_000, description="How many trials to start")] = 16
     time_budget_s: Annotated[
-        float | None, Field(gt=0, description="Seconds after which the search ends; trials then running are stopped")
+        float | None,
+        Field(gt=0, description="Seconds after which the search ends; trials then running are stopped"),
     ] = None
     sampler: Annotated[Literal["tpe", "random", "qmc"], Field(description="Optuna's proposer of HParams")] = "tpe"
     seed: Annotated[int, Field(ge=0, lt=2**32, description="Of the sampler and of every training")] = 0
@@ -41,7 +42,8 @@ class SchedulerConfig(Section):
     max_epochs: Annotated[int, Field(ge=1, le=100_000, description="Length of a full training")] = 30
     grace_period: Annotated[int, Field(ge=1, description="Epochs before the first comparison")] = 1
     reduction_factor: Annotated[
-        int, Field(ge=2, le=1000, description="One in so many trials passes a rung; rungs lie this factor apart")
+        int,
+        Field(ge=2, le=1000, description="One in so many trials passes a rung; rungs lie this factor apart"),
     ] = 4
 
 
@@ -77,9 +79,9 @@ class RetrainConfig(Section):
 class TrackingConfig(Section):
     """Where curves go besides TensorBoard files, which are always written."""
 
-    wandb: Annotated[
-        Literal["off", "online", "offline"] | None, Field(description="Default: WANDB_MODE, or off")
-    ] = None
+    wandb: Annotated[Literal["off", "online", "offline"] | None, Field(description="Default: WANDB_MODE, or off")] = (
+        None
+    )
     project: Annotated[str, Field(min_length=1, max_length=128, description="W&B project")] = "cifar-tune"
 
 
@@ -92,6 +94,7 @@ SECTIONS: dict[str, type[Section]] = {
     "retrain": RetrainConfig,
     "tracking": TrackingConfig,
 }
+RECORD = "provenance"  # of an experiment that ran, in its directory's experiment.yaml
 SECTION_NAMES = ("data", "space", *list(SECTIONS)[1:])
 
 
@@ -134,7 +137,7 @@ def load(file: FilePath, overrides: Sequence[str] = ()) -> Experiment:
         if name not in raw:
             problems.append(Problem((), f"the section {name} is missing", about_key=True))
     for name in raw:
-        if name not in SECTION_NAMES:
+        if name not in (*SECTION_NAMES, RECORD):
             rule = "unknown section" + (nearest(name, SECTION_NAMES) or f"; known: {', '.join(SECTION_NAMES)}")
             problems.append(Problem((name,), rule, about_key=True))
     problems += _across(sections)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path as FilePath
-from typing import Any
+from typing import Any, TextIO
 
 from tune.errors import SpecError
 from tune.problems import Path, Problem
@@ -71,15 +71,14 @@ def parse_value(text: str) -> Any:
         raise ValueError(str(error).splitlines()[0]) from None
 
 
-def dump(value: Any, file: FilePath) -> None:
+def write(value: Any, stream: TextIO) -> None:
     """Writes `value`, made of plain Python values, as YAML."""
     from ruamel.yaml import YAML
 
     yaml = YAML(typ="rt")
     yaml.default_flow_style = False
     yaml.width = 110
-    with file.open("w", encoding="utf-8") as stream:
-        yaml.dump(value, stream)
+    yaml.dump(value, stream)
 
 
 def plain(node: Any) -> Any:

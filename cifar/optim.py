@@ -1,0 +1,46 @@
+"""Optimizer and learning-rate schedule from HParams."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from torch import nn, optim
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR, StepLR
+
+from cifar.hparams import HParams
+
+
+def make_optimizer(hparams: HParams, parameters: Iterable[nn.Parameter]) -> optim.Optimizer:
+    """The optimizer at the schedule's highest learning rate."""
+    common: dict[str, Any] = {"lr": hparams.learning_rate, "weight_decay": hparams.weight_decay}
+    if hparams.optimizer == "sgd":
+        nesterov = hparams.nesterov and hparams.momentum > 0
+        return optim.SGD(parameters, momentum=hparams.momentum, nesterov=nesterov, **common)
+    kind = optim.Adam if hparams.optimizer == "adam" else optim.AdamW
+    return kind(parameters, betas=(hparams.beta1, hparams.beta2), **common)
+
+
+def make_lr_schedule(
+    hparams: HParams, optimizer: optim.Optimizer, total_steps: int, steps_per_epoch: int
+) -> LRScheduler | None:
+    """The schedule over `total_steps` optimizer steps, to be advanced after each step; None if constant.
+
+    one_cycle: Smith and Topin, 2018 (arXiv:1708.07120). cosine: Loshchilov and Hutter, ICLR 2017, without restarts.
+    """
+    peak = hparams.learning_rate
+    match hparams.lr_schedule:
+        case "one_cycle":
+            return OneCycleLR(
+                optimizer,
+                max_lr=peak,
+                total_steps=total_steps,
+                pct_start=hparams.warmup_fraction,
+                div_factor=hparams.div_factor,
+                final_div_factor=hparams.final_div_factor,
+                cycle_momentum=False,
+            )
+        case "cosine":
+            return CosineAnnealingLR(optimizer, T_max=total_steps, eta_min=peak * hparams.min_lr_fraction)
+        case "step":
+            return StepLR(optimizer, step_size=hparams.step_epochs * steps_per_epoch, gamma=hparams.gamma)
+        case "constant":
+            return None

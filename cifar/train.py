@@ -1,0 +1,169 @@
+"""One training: fit() trains a classifier, average() trains it on with averaged weights, test() measures it."""
+
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.fabric.utilities.warnings import PossibleUserWarning
+from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor
+from lightning.pytorch.loggers import Logger
+
+from cifar.callbacks import EpochAverage, PredictionImages, SeedEpochs
+from cifar.classifier import ImageClassifier
+from cifar.config import METRICS, TrainerConfig
+from cifar.datamodule import ImageDataModule
+from cifar.hparams import HParams
+
+
+def fit(
+    hparams: HParams,
+    data: ImageDataModule,
+    config: TrainerConfig,
+    *,
+    max_epochs: int,
+    seed: int,
+    loggers: Sequence[Logger] = (),
+    callbacks: Sequence[L.Callback] = (),
+    resume_from: Path | None = None,
+) -> ImageClassifier:
+    """Trains `hparams` for `max_epochs`, or until early stopping, and returns the classifier as it then is.
+
+    `resume_from` is a checkpoint of the same training; what follows equals what would have followed without the stop.
+    """
+    L.seed_everything(seed, verbose=False)
+    model = make_classifier(hparams, data)
+    extras: list[L.Callback] = []
+    if config.early_stopping and not data.everything:
+        monitor = config.early_stopping.monitor
+        extras.append(EarlyStopping(monitor, patience=config.early_stopping.patience, mode=METRICS[monitor]))
+    trainer = _trainer(config, max_epochs, seed, loggers, [*callbacks, *extras], validate=not data.everything)
+    with _quiet():
+        trainer.fit(model, datamodule=data, ckpt_path=resume_from)
+    return model
+
+
+def average(
+    model: ImageClassifier,
+    data: ImageDataModule,
+    config: TrainerConfig,
+    *,
+    epochs: int,
+    learning_rate: float,
+    seed: int,
+    loggers: Sequence[Logger] = (),
+    callbacks: Sequence[L.Callback] = (),
+) -> ImageClassifier:
+    """Trains `model` on at a constant learning rate and returns the average of its weights after each epoch."""
+    point = model.point.model_copy(update={"lr_schedule": "constant", "learning_rate": learning_rate})
+    L.seed_everything(seed, verbose=False)
+    averaged = make_classifier(point.model_copy(update={"pretrained": False}), data)
+    averaged.load_state_dict(model.state_dict())
+    trainer = _trainer(config, epochs, seed, loggers, [*callbacks, EpochAverage()], validate=not data.everything)
+    with _quiet():
+        trainer.fit(averaged, datamodule=data)
+    return averaged
+
+
+def validate(model: ImageClassifier, data: ImageDataModule, config: TrainerConfig) -> dict[str, float]:
+    """val_loss and val_accuracy of `model`."""
+    with _quiet():
+        (metrics,) = _trainer(config, 1, 0, (), ()).validate(model, datamodule=data, verbose=False)
+    return _epoch_values(metrics)
+
+
+def test(
+    model: ImageClassifier, data: ImageDataModule, config: TrainerConfig, *, loggers: Sequence[Logger] = ()
+) -> tuple[dict[str, float], torch.Tensor]:
+    """test_loss and test_accuracy, and the confusion matrix: (classes, classes) int64, true class first."""
+    with _quiet():
+        (metrics,) = _trainer(config, 1, 0, loggers, ()).test(model, datamodule=data, verbose=False)
+    return _epoch_values(metrics), model.test_confusion.compute().cpu()
+
+
+def make_classifier(hparams: HParams, data: ImageDataModule) -> ImageClassifier:
+    """A new classifier for the classes and images of `data`."""
+    images = data.data
+    return ImageClassifier(
+        hparams=hparams.model_dump(),
+        classes=list(images.classes),
+        channels=images.channels,
+        image_size=images.image_size,
+        mean=list(images.mean),
+        std=list(images.std),
+    )
+
+
+def load(checkpoint: Path) -> ImageClassifier:
+    """A classifier from a Lightning checkpoint, on the CPU. Only tensors and plain values are unpickled."""
+    content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    arguments = content["hyper_parameters"]
+    point = {**arguments["hparams"], "pretrained": False}  # its own weights follow
+    model = ImageClassifier(**{**arguments, "hparams": point})
+    model.load_state_dict(content["state_dict"])
+    return model
+
+
+def save(model: ImageClassifier, file: Path) -> None:
+    """Writes a Lightning checkpoint that `load`, and Lightning itself, read; weights only, no optimizer."""
+    with _quiet():
+        trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    trainer.strategy.connect(model)
+    trainer.save_checkpoint(file, weights_only=True)
+
+
+def _trainer(
+    config: TrainerConfig,
+    max_epochs: int,
+    seed: int,
+    loggers: Sequence[Logger],
+    callbacks: Sequence[L.Callback],
+    *,
+    validate: bool = True,
+) -> L.Trainer:
+    standard: list[L.Callback] = [SeedEpochs(seed)]
+    if loggers:
+        standard.append(LearningRateMonitor(logging_interval="step"))
+    if config.prediction_images and validate:
+        standard.append(PredictionImages(config.prediction_images))
+    with _quiet():
+        return L.Trainer(
+            accelerator=config.accelerator,
+            devices=config.devices,
+            precision=config.precision,
+            max_epochs=max_epochs,
+            log_every_n_steps=config.log_every_n_steps,
+            fast_dev_run=config.fast_dev_run,
+            logger=list(loggers),
+            callbacks=[*standard, *callbacks],
+            num_sanity_val_steps=0,
+            limit_val_batches=None if validate else 0,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+        )
+
+
+def _epoch_values(metrics: Any) -> dict[str, float]:
+    """Lightning names a value logged by step and by epoch twice; the epoch's is the one to keep."""
+    return {name.removesuffix("_epoch"): value for name, value in metrics.items() if not name.endswith("_step")}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Lightning's advice to interactive users would drown the lines that matter."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=PossibleUserWarning)
+            warnings.filterwarnings("ignore", ".*The number of training batches.*", UserWarning)
+            yield
+    finally:
+        logger.setLevel(level)

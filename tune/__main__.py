@@ -1,0 +1,60 @@
+"""`python -m tune`: everything around a search."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from cifar.errors import UserError
+from tune.run import main as run
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Hyperparameter search for image classifiers."""
+
+
+main.add_command(run, "run")
+
+
+@main.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--set", "overrides", multiple=True, metavar="SECTION.NAME=VALUE", help="Override a field; repeatable.")
+def check(files: tuple[Path, ...], overrides: tuple[str, ...]) -> None:
+    """Report every error of experiment FILES at once. Exit status 2 if there is any."""
+    from tune import spec
+
+    wrong = False
+    for file in files:
+        try:
+            experiment = spec.load(file, overrides)
+        except UserError as error:
+            wrong = True
+            click.echo(str(error), err=True)
+        else:
+            searched = [domain.key for domain in experiment.space.searched()]
+            click.echo(f"{file}: right; searches {', '.join(searched) or 'nothing'}")
+    sys.exit(2 if wrong else 0)
+
+
+@main.command()
+@click.option("--output", type=click.Path(path_type=Path), help="File to write.  [default: standard output]")
+def schema(output: Path | None) -> None:
+    """Write the JSON Schema of experiment files, which editors complete them by."""
+    import json
+
+    from tune.schema import experiment_schema
+
+    text = json.dumps(experiment_schema(), indent=2) + "\n"
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        click.echo(f"error: --output {output}: {error.strerror}; choose a file that can be written", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m tune")

@@ -1,0 +1,103 @@
+"""The Ray cluster: started here or joined, and what a trial takes of it."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from tune.errors import ResourcesError
+from tune.spec import ResourcesConfig
+
+# Settings of Ray Tune for driver and workers: no curves written twice, time for a stopped trial to close its files,
+# Ctrl-C left to us.
+_ENVIRONMENT = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+@dataclass(frozen=True)
+class Node:
+    """What one machine of the cluster has."""
+
+    cpus: float
+    gpus: float
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one trial takes, and how many fit at once."""
+
+    cpus: float
+    gpus: float
+    slots: int
+
+
+@contextmanager
+def connected(address: str | None) -> Iterator[list[Node]]:
+    """A Ray cluster, started on this machine unless `address` names one; its nodes. Left or stopped at the end.
+
+    Raises ResourcesError if none answers at `address`.
+    """
+    os.environ.update(_ENVIRONMENT)
+    import ray
+
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    try:
+        if address is None:
+            ray.init(address="local", include_dashboard=False, **options)
+        else:
+            ray.init(address=address, runtime_env={"env_vars": _ENVIRONMENT}, **options)
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        where = f"no Ray cluster can be joined at --address {address}" if address else "Ray cannot be started"
+        raise ResourcesError(f"{where}: {reason}; start one with `ray start --head`, or leave --address out") from None
+    try:
+        yield [
+            Node(node["Resources"].get("CPU", 0), node["Resources"].get("GPU", 0))
+            for node in ray.nodes()
+            if node["Alive"]
+        ]
+    finally:
+        ray.shutdown()
+
+
+def share(resources: ResourcesConfig, nodes: list[Node]) -> Share:
+    """What each trial takes of `nodes`. Pure. Raises ResourcesError if no node can hold even one trial."""
+    gpus = resources.gpus_per_trial
+    if gpus == "auto":
+        gpus = 1.0 if any(node.gpus >= 1 for node in nodes) else 0.0
+    cpus = resources.cpus_per_trial
+    if cpus == "auto":
+        cpus = _auto_cpus(nodes, gpus)
+    slots = sum(_fit(node, cpus, gpus) for node in nodes)
+    if not slots:
+        have = " and ".join(f"{node.cpus:g} CPUs, {node.gpus:g} GPUs" for node in nodes[:4])
+        which, asked = ("cpus", cpus) if any(_fit(node, 0, gpus) for node in nodes) else ("gpus", gpus)
+        raise ResourcesError(
+            f"resources.{which}_per_trial: got {asked:g}, and no node of the cluster has that much "
+            f"({len(nodes)} node{'s' * (len(nodes) > 1)}: {have}{', …' if len(nodes) > 4 else ''}); "
+            f"lower it, as in --set resources.{which}_per_trial=auto"
+        )
+    return Share(cpus, gpus, min(slots, resources.max_concurrent or slots))
+
+
+def _auto_cpus(nodes: list[Node], gpus: float) -> float:
+    if not gpus:
+        return 1.0
+    shares = [node.cpus // (node.gpus // gpus or 1) for node in nodes if node.gpus >= gpus]
+    return max(1.0, min(shares, default=1.0))
+
+
+def _fit(node: Node, cpus: float, gpus: float) -> int:
+    """How many trials fit on a node; fractions of a GPU never span two."""
+    by_cpu = int(node.cpus // cpus) if cpus else 10**6
+    if not gpus:
+        return by_cpu
+    return min(by_cpu, int(node.gpus // gpus) if gpus >= 1 else int(node.gpus) * int(1 / gpus + 1e-9))

@@ -1,0 +1,63 @@
+"""The last mile on the cluster: one actor retrains, evaluates and exports, while the driver shows how far it is."""
+
+from collections.abc import Callable
+from typing import Any
+
+import ray
+
+from tune.evaluation import TestFigures
+from tune.experiment import ExperimentDir
+from tune.spec import Experiment
+from tune.tracking import Tracking
+from tune.trials import Trial
+
+_POLL_S = 0.5
+
+
+class _LastMile:
+    """Makes the model; `line` says how far it is."""
+
+    def __init__(self) -> None:
+        self._line = "preparing"
+
+    def line(self) -> str:
+        return self._line
+
+    def run(
+        self, experiment: Experiment, winner: Trial, directory: ExperimentDir, tracking: Tracking, cpus: int
+    ) -> TestFigures:
+        import torch
+
+        from tune.winner import make_model
+
+        torch.set_num_threads(cpus)
+
+        def say(line: str) -> None:
+            self._line = line
+
+        return make_model(experiment, winner, directory, tracking, say)
+
+
+def make_model_on_cluster(
+    experiment: Experiment,
+    winner: Trial,
+    directory: ExperimentDir,
+    tracking: Tracking,
+    cpus: float,
+    gpus: float,
+    say: Callable[[str], None],
+) -> TestFigures:
+    """`tune.winner.make_model` in an actor with `cpus` and `gpus`; `say` hears how far it is, about twice a second.
+
+    Raises what it raised.
+    """
+    last_mile: Any = ray.remote(_LastMile)
+    actor = last_mile.options(num_cpus=cpus, num_gpus=gpus, max_concurrency=2).remote()
+    figures = actor.run.remote(experiment, winner, directory, tracking, max(1, int(cpus)))
+    while not ray.wait([figures], timeout=_POLL_S)[0]:
+        say(ray.get(actor.line.remote()))
+    try:
+        result: TestFigures = ray.get(figures)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from error
+    return result

@@ -1,0 +1,95 @@
+"""The display of a running search: one live view in a terminal, plain lines elsewhere."""
+
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+from rich.text import Text
+
+from tune.spec import Experiment
+from tune.trials import Trial, best_trial
+
+_SHOWN_ENDS = 6
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: 42 s, 3 min 20 s, 2 h 5 min."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+class Progress:
+    """Is told of every change of a trial, and shows them."""
+
+    def __init__(self, experiment: Experiment, slots: int, console: Console) -> None:
+        self.experiment, self.slots, self.console = experiment, slots, console
+        self.trials: dict[int, Trial] = {}
+        self._epochs: dict[int, int] = {}
+        self._ended: list[Trial] = []
+        self._started = time.monotonic()
+        self._live = Live(get_renderable=self._view, console=console, refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> Self:
+        if self.console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self.console.is_terminal:
+            self._live.stop()
+
+    def update(self, trial: Trial) -> None:
+        """A trial started, finished an epoch, or ended."""
+        self.trials[trial.number] = trial
+        self._epochs[trial.number] = trial.epochs
+        if trial.state == "running":
+            return
+        self._ended.append(trial)
+        if not self.console.is_terminal:
+            self.console.print(self._line(trial), highlight=False, soft_wrap=True, markup=False)
+
+    def _line(self, trial: Trial) -> str:
+        search = self.experiment.search
+        done = f"[{len(self._ended)}/{search.trials}]"
+        best = trial.best(search.maximize)
+        value = f"{search.metric} {best[1]:.4f}" if best else "no value"
+        reason = f" ({trial.reason})" if trial.reason else ""
+        plural = "s" * (trial.epochs != 1)
+        return f"{done} trial {trial.number} {trial.state} after {trial.epochs} epoch{plural}, {value}{reason}"
+
+    def _view(self) -> Group:
+        """What the terminal shows now."""
+        search = self.experiment.search
+        bar = Bar(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total} trials"))
+        bar.add_task(self.experiment.name, total=search.trials, completed=len(self._ended))
+        table = Table.grid(padding=(0, 2))
+        table.add_row("trials", self._counts())
+        table.add_row("epochs", f"{sum(self._epochs.values())}")
+        table.add_row("time", self._time())
+        if winner := best_trial([trial for trial in self.trials.values() if trial.state != "failed"], search.maximize):
+            epoch, value = winner.best(search.maximize) or (0, 0.0)
+            table.add_row("best", Text(f"{search.metric} {value:.4f} (trial {winner.number}, epoch {epoch})"))
+        lines = [Text(self._line(trial), overflow="ellipsis", no_wrap=True) for trial in self._ended[-_SHOWN_ENDS:]]
+        return Group(bar, table, *lines)
+
+    def _counts(self) -> str:
+        states = [trial.state for trial in self.trials.values()]
+        return ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(sorted(states))) or "starting"
+
+    def _time(self) -> str:
+        gone = time.monotonic() - self._started
+        if not self._ended:
+            return f"{duration(gone)} gone"
+        left = (self.experiment.search.trials - len(self._ended)) * gone / len(self._ended)
+        if budget := self.experiment.search.time_budget_s:
+            left = min(left, max(0.0, budget - gone))
+        return f"{duration(gone)} gone, about {duration(left)} left"

@@ -1,0 +1,110 @@
+"""The report: one HTML file that opens anywhere, without a network."""
+
+from typing import TYPE_CHECKING, Any
+
+from tune.experiment import versions, write_text
+from tune.progress import duration
+from tune.summary import Summary, shown
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+_COLOURS = {"completed": "#1b7f4b", "stopped": "#b26a00", "diverged": "#b00020", "failed": "#6b6b6b"}
+
+
+def write_report(summary: Summary) -> None:
+    """Writes report.html and the model's card, from what is known of the finished experiment."""
+    context = _context(summary)
+    figures = {"Learning curves": _curves(summary), "Best value so far": _best_so_far(summary)}
+    figures["Confusion matrix, test set"] = _confusion(summary)
+    html = _template("report.html.j2").render(**context, figures=_as_html(figures))
+    write_text(summary.directory.report, html)
+    write_text(summary.directory.model / "README.md", _template("card.md.j2").render(**context))
+
+
+def _template(name: str) -> "Template":
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("tune"),
+        autoescape=lambda template: template is not None and ".html" in template,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["shown"] = shown
+    environment.filters["duration"] = duration
+    return environment.get_template(name)
+
+
+def _context(summary: Summary) -> dict[str, Any]:
+    from tune import yaml_file
+
+    record, _ = yaml_file.read(summary.directory.spec)
+    epoch, value = summary.best
+    return {
+        "summary": summary,
+        "experiment": summary.experiment,
+        "epoch": epoch,
+        "value": value,
+        "provenance": record["provenance"],
+        "versions": versions(),
+        "epochs": sum(trial.epochs for trial in summary.trials),
+    }
+
+
+def _as_html(figures: dict[str, Any]) -> dict[str, str]:
+    """Each figure as HTML; the first brings plotly's code."""
+    return {
+        title: figure.to_html(full_html=False, include_plotlyjs=index == 0, config={"responsive": True})
+        for index, (title, figure) in enumerate(figures.items())
+    }
+
+
+def _figure(**layout: Any) -> Any:
+    from plotly.graph_objects import Figure
+
+    return Figure(layout={"template": "plotly_white", "height": 420, "margin": {"t": 20, "r": 10}, **layout})
+
+
+def _curves(summary: Summary) -> Any:
+    from tune.rungs import rung_epochs
+
+    scheduler, metric = summary.experiment.scheduler, summary.experiment.search.metric
+    figure = _figure(xaxis={"title": "epoch"}, yaxis={"title": metric}, showlegend=False)
+    for trial in summary.trials:
+        winner = trial.number == summary.winner.number
+        figure.add_scatter(
+            x=list(trial.values),
+            y=list(trial.values.values()),
+            mode="lines+markers",
+            marker={"size": 4},
+            line={"width": 3 if winner else 1, "color": "#1a4fd6" if winner else _COLOURS.get(trial.state)},
+            name=f"trial {trial.number}, {trial.state}",
+        )
+    if scheduler.type == "asha":
+        for rung in rung_epochs(scheduler.grace_period, scheduler.reduction_factor, scheduler.max_epochs):
+            figure.add_vline(rung, line={"dash": "dot", "color": "#999"}, annotation_text="rung")
+    return figure
+
+
+def _best_so_far(summary: Summary) -> Any:
+    search = summary.experiment.search
+    choose = max if search.maximize else min
+    numbers: list[int] = []
+    values: list[float] = []
+    for trial in summary.trials:
+        if best := trial.best(search.maximize):
+            numbers.append(trial.number)
+            values.append(choose([best[1], *values[-1:]]))
+    figure = _figure(xaxis={"title": "trial"}, yaxis={"title": f"best {search.metric}"})
+    figure.add_scatter(x=numbers, y=values, mode="lines+markers", line={"shape": "hv"})
+    return figure
+
+
+def _confusion(summary: Summary) -> Any:
+    names = summary.classes
+    figure = _figure(xaxis={"title": "predicted"}, yaxis={"title": "true", "autorange": "reversed"})
+    figure.add_heatmap(z=summary.test.confusion, x=names, y=names, colorscale="Blues", texttemplate="%{z}")
+    return figure

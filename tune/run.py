@@ -1,0 +1,169 @@
+"""`python -m tune.run`: from a search space to a tested model."""
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cifar.errors import UserError
+from tune.errors import SearchFailedError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from cifar.sources import TrainingData
+    from tune.evaluation import TestFigures
+    from tune.experiment import ExperimentDir
+    from tune.spec import Experiment
+    from tune.tracking import Tracking
+    from tune.trials import Trial
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--space", "file", required=True, type=click.Path(path_type=Path), help="Experiment file (YAML).")
+@click.option("--set", "overrides", multiple=True, metavar="SECTION.NAME=VALUE", help="Override a field; repeatable.")
+@click.option("--name", help="Name of the experiment.  [default: the file's, without .yaml]")
+@click.option("--storage", default="experiments", show_default=True, help="Folder of the experiment directories.")
+@click.option("--address", help="Ray cluster to join, as in head:6379.  [default: one on this machine]")
+@click.option("--dry-run", is_flag=True, help="Show the resolved experiment and what it will cost; start nothing.")
+def main(
+    file: Path, overrides: tuple[str, ...], name: str | None, storage: str, address: str | None, dry_run: bool
+) -> None:
+    """Search hyperparameters, retrain the winner, evaluate it once on the test set.
+
+    Leaves an experiment directory with the study, the model and a report. Exit status: 0 done; 2 something to repair
+    in the call, the file or the data; 1 every trial failed, or a fault of ours.
+    """
+    try:
+        if dry_run:
+            _show_plan(file, overrides)
+        else:
+            run(file, overrides, name, storage, address)
+    except UserError as error:
+        for line in str(error).splitlines():
+            click.echo(f"error: {line}", err=True)
+        sys.exit(2)
+    except SearchFailedError as error:
+        click.echo(f"{error.traceback.rstrip()}\n\nerror: {error}".strip(), err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        click.echo("interrupted; what was recorded stays in the experiment directory", err=True)
+        sys.exit(130)
+
+
+def _show_plan(file: Path, overrides: tuple[str, ...]) -> None:
+    from tune import spec, yaml_file
+    from tune.rungs import expected_epochs, expected_trials, rung_epochs
+
+    experiment = spec.load(file, overrides)
+    yaml_file.write(experiment.to_dict(), sys.stdout)
+    scheduler, trials = experiment.scheduler, experiment.search.trials
+    full = trials * scheduler.max_epochs
+    click.echo(f"\n# {trials} trials of up to {scheduler.max_epochs} epochs")
+    if scheduler.type == "none":
+        click.echo(f"# no early stopping: {full} epochs, and {experiment.retrain.epochs} of the retrain")
+        return
+    rungs = rung_epochs(scheduler.grace_period, scheduler.reduction_factor, scheduler.max_epochs)
+    reached = expected_trials(trials, rungs, scheduler.reduction_factor)
+    for epoch, count in zip((*rungs, scheduler.max_epochs), reached, strict=True):
+        click.echo(
+            f"# epoch {epoch}: {'end' if epoch == scheduler.max_epochs else 'rung'}, about {count} trials get there"
+        )
+    expected = expected_epochs(trials, rungs, scheduler.reduction_factor, scheduler.max_epochs)
+    click.echo(f"# about {expected} epochs, at most {full}, and {experiment.retrain.epochs} of the retrain")
+
+
+def run(
+    file: Path, overrides: tuple[str, ...], name: str | None, storage: str, address: str | None
+) -> "tuple[ExperimentDir, TestFigures]":
+    """The whole of `python -m tune.run`, from reading `file` to the closing table.
+
+    Raises UserError for what the user can repair, SearchFailedError if no trial gave a value.
+    """
+    from dataclasses import replace
+
+    from rich.console import Console
+
+    from cifar import sources
+    from tune import experiment as experiments
+    from tune import spec, tracking
+
+    experiment = spec.load(file, overrides)
+    experiment = replace(experiment, name=experiment.name if name is None else name)
+    console = Console(highlight=False)
+    data = sources.load_training(experiment.data)
+    sources.check_test(experiment.data, data)
+    if data.train.skipped:
+        console.print(
+            f"{len(data.train.skipped)} broken images left out: {'; '.join(data.train.skipped)}", markup=False
+        )
+    if experiment.data.source != "digits":  # trials run in other folders
+        rooted = experiment.data.model_copy(update={"root": str(sources.resolved_root(experiment.data))})
+        experiment = replace(experiment, data=rooted)
+    directory = experiments.create(storage, experiment.name)
+    experiments.write_record(directory, experiment, experiments.command_line(), data.fingerprint)
+    tracked, note = tracking.resolve(experiment.tracking, experiment.name, directory.wandb)
+    if note:
+        console.print(note, markup=False)
+    return _on_cluster(experiment, directory, data, tracked, address, console)
+
+
+def _on_cluster(
+    experiment: "Experiment",
+    directory: "ExperimentDir",
+    data: "TrainingData",
+    tracked: "Tracking",
+    address: str | None,
+    console: "Console",
+) -> "tuple[ExperimentDir, TestFigures]":
+    from tune import cluster, winner
+    from tune.progress import Progress
+    from tune.report import write_report
+    from tune.summary import Summary, print_closing
+
+    began = time.monotonic()
+    with cluster.connected(address) as nodes:
+        share = cluster.share(experiment.resources, nodes)
+        from tune.final import make_model_on_cluster
+        from tune.search import search
+
+        with Progress(experiment, share.slots, console) as progress:
+            trials, traceback = search(experiment, directory, share, tracked, progress)
+        chosen = winner.choose(experiment, trials, directory)
+        if chosen is None:
+            raise _failure(trials, traceback)
+        searched = time.monotonic() - began
+        cpus = max(node.cpus for node in nodes) if address is None else share.cpus
+        with console.status("retraining the winner") as status:
+            figures = make_model_on_cluster(
+                experiment, chosen, directory, tracked, cpus, share.gpus, lambda line: status.update(line)
+            )
+    summary = Summary(
+        experiment=experiment,
+        directory=directory,
+        trials=trials,
+        winner=chosen,
+        test=figures,
+        search_seconds=searched,
+        last_mile_seconds=time.monotonic() - began - searched,
+        classes=data.classes,
+        shape=(data.channels, data.image_size, data.image_size),
+    )
+    write_report(summary)
+    print_closing(summary, console)
+    return directory, figures
+
+
+def _failure(trials: "list[Trial]", traceback: str) -> Exception:
+    """Why a search gave no winner: the user's mistake where a trial named one, else the first traceback."""
+    reasons = [trial.reason for trial in trials if trial.reason]
+    first = reasons[0] if reasons else "no trial was started"
+    if first.startswith("cifar.errors."):
+        return UserError(first.partition(": ")[2])
+    return SearchFailedError(f"none of {len(trials)} trials gave a value; the first: {first}", traceback)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""The JSON Schema of an experiment file, for editors to complete and check it as it is written."""
+
+from typing import Any
+
+from cifar.hparams import HParams
+from tune.space import CategoricalDomain, FloatDomain, IntDomain
+from tune.spec import SECTION_NAMES, SECTIONS
+
+_SPACE = "#/$defs/Space"
+
+
+def experiment_schema() -> dict[str, Any]:
+    """A JSON Schema (2020-12) that every valid experiment file satisfies."""
+    definitions: dict[str, Any] = {}
+    properties: dict[str, Any] = {}
+    for name in SECTION_NAMES:
+        if name == "space":
+            properties[name] = {
+                "$ref": _SPACE,
+                "description": "Domains of HParams; what is not here keeps its default",
+            }
+            continue
+        schema = SECTIONS[name].model_json_schema()
+        definitions |= schema.pop("$defs", {})
+        properties[name] = schema
+    definitions["Space"] = _space(definitions)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Experiment of cifar-tune",
+        "type": "object",
+        "properties": properties,
+        "required": ["data", "space"],
+        "additionalProperties": False,
+        "$defs": definitions,
+    }
+
+
+def _space(definitions: dict[str, Any]) -> dict[str, Any]:
+    """Each HParam: a constant, or a domain; the options of a categorical may bring a space of their own."""
+    for model in (FloatDomain, IntDomain, CategoricalDomain):
+        definitions[model.__name__] = model.model_json_schema()
+    definitions["CategoricalDomain"]["properties"]["options"] = {
+        "anyOf": [
+            {"type": "array", "minItems": 1},
+            {
+                "type": "object",
+                "minProperties": 1,
+                "additionalProperties": {"anyOf": [{"type": "null"}, {"$ref": _SPACE}]},
+            },
+        ]
+    }
+    properties = {}
+    for name, field in HParams.model_json_schema()["properties"].items():
+        field = {key: value for key, value in field.items() if key != "only_with"}
+        domains = ["CategoricalDomain"]
+        if field.get("type") in {"number", "integer"}:
+            domains += ["IntDomain"] + ["FloatDomain"] * (field["type"] == "number")
+        description = f"{field.pop('description')}; default {field.pop('default')}"
+        choices = [field, *({"$ref": f"#/$defs/{domain}"} for domain in domains)]
+        properties[name] = {"description": description, "anyOf": choices}
+    return {"type": "object", "properties": properties, "additionalProperties": False}

@@ -1,0 +1,89 @@
+"""The closing words of a run: what won, how good it is, what it cost, and what to do next."""
+
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from tune.evaluation import TestFigures
+from tune.experiment import ExperimentDir
+from tune.progress import duration
+from tune.spec import Experiment
+from tune.trials import Trial
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Everything the closing table, the report and the model card tell of one finished experiment."""
+
+    experiment: Experiment
+    directory: ExperimentDir
+    trials: list[Trial]
+    winner: Trial
+    test: TestFigures
+    search_seconds: float
+    last_mile_seconds: float
+    classes: tuple[str, ...]
+    shape: tuple[int, int, int]  # of an image: channels, height, width
+
+    @property
+    def best(self) -> tuple[int, float]:
+        """(epoch, value) for which the winner was chosen."""
+        best = self.winner.best(self.experiment.search.maximize)
+        assert best is not None, "a winner has a value"
+        return best
+
+    @property
+    def searched_hparams(self) -> dict[str, object]:
+        """The winner's values of the HParams that were searched."""
+        names = {domain.name for domain in self.experiment.space.searched()}
+        return {name: value for name, value in self.winner.hparams.items() if name in names}
+
+    def counts(self) -> str:
+        """How the trials ended: '16 trials: 5 completed, 11 stopped'."""
+        states = [trial.state for trial in self.trials]
+        parts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(sorted(states)))
+        return f"{len(states)} trial{'s' * (len(states) != 1)}: {parts}"
+
+    def interval(self) -> str:
+        """Test accuracy in words, with its interval."""
+        test = self.test
+        return f"{test.accuracy:.2%} (95 % interval {test.low:.2%} to {test.high:.2%}, {test.images} images)"
+
+
+def shown(value: object) -> str:
+    """A value of an HParam for people."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def print_closing(summary: Summary, console: Console) -> None:
+    """What a run prints last."""
+    experiment, directory = summary.experiment, summary.directory
+    epoch, value = summary.best
+    epochs = sum(trial.epochs for trial in summary.trials)
+    rows = {
+        "winner": f"trial {summary.winner.number}, epoch {epoch}",
+        "HParams": ", ".join(f"{name} {shown(value)}" for name, value in summary.searched_hparams.items()) or "fixed",
+        experiment.search.metric: f"{value:.4f}",
+        "test accuracy": summary.interval(),
+        "trials": f"{summary.counts()}; {epochs} epochs",
+        "time": f"search {duration(summary.search_seconds)}, last mile {duration(summary.last_mile_seconds)}",
+        "experiment": str(directory.path),
+        "model": str(directory.model),
+        "report": str(directory.report),
+    }
+    table = Table(title=experiment.name, show_header=False, title_justify="left")
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in rows.items():
+        table.add_row(name, Text(text))
+    commands = [
+        f"python -m cifar.predict --model {directory.model} {directory.model / 'example.png'}",
+        f"tensorboard --logdir {directory.trials}",
+        f"optuna-dashboard {directory.journal}    # pip install optuna-dashboard",
+    ]
+    console.print(table)
+    console.print("next:")
+    for command in commands:
+        console.print(f"  {command}", soft_wrap=True, markup=False)

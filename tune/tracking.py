@@ -1,0 +1,78 @@
+"""Loggers of one training: TensorBoard files always, W&B if asked for."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cifar.hparams import HParams
+from tune.spec import TrackingConfig
+
+if TYPE_CHECKING:
+    from lightning.pytorch.loggers import Logger
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """Where W&B's runs of an experiment go; mode None: nowhere."""
+
+    group: str
+    project: str
+    mode: str | None
+    directory: str
+
+
+def resolve(config: TrackingConfig, group: str, directory: Path) -> tuple[Tracking, str]:
+    """The tracking of an experiment, and a line for the user where it is not what was asked for."""
+    asked = config.wandb or os.environ.get("WANDB_MODE", "off")
+    mode = asked if asked in {"online", "offline"} else None
+    note = ""
+    if mode == "online":
+        import wandb
+
+        if not wandb.api.api_key:
+            mode, note = (
+                "offline",
+                f"W&B: no API key, so runs are kept in {directory}; `wandb sync` uploads them",
+            )
+    return Tracking(group, config.project, mode, str(directory)), note
+
+
+@contextmanager
+def loggers(tracking: Tracking, name: str, folder: Path, hparams: HParams) -> Iterator[list["Logger"]]:
+    """The loggers of the training `name`, with its HParams logged; closed at the end, however that comes."""
+    from lightning.pytorch.loggers import TensorBoardLogger
+
+    made: list[Logger] = [TensorBoardLogger(str(folder), name="", version="")]
+    if tracking.mode is not None:
+        made.append(_wandb(tracking, name))
+    try:
+        for logger in made:
+            logger.log_hyperparams(hparams.model_dump())
+        yield made
+    finally:
+        for logger in made:
+            logger.finalize("success")
+        if tracking.mode is not None:
+            import wandb
+
+            wandb.finish()
+
+
+def _wandb(tracking: Tracking, name: str) -> Any:
+    import wandb
+    from lightning.pytorch.loggers import WandbLogger
+
+    Path(tracking.directory).mkdir(parents=True, exist_ok=True)
+    run = wandb.init(
+        project=tracking.project,
+        group=tracking.group,
+        name=f"{tracking.group}/{name}",
+        job_type="final" if name == "final" else "trial",
+        dir=tracking.directory,
+        mode="offline" if tracking.mode == "offline" else "online",
+        settings=wandb.Settings(silent=True, console="off"),
+    )
+    return WandbLogger(experiment=run)

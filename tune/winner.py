@@ -1,0 +1,135 @@
+"""The last mile: the best trial becomes the model, trained on with averaged weights, measured and exported."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cifar.hparams import HParams
+from tune.evaluation import TestFigures, evaluate
+from tune.experiment import ExperimentDir, to_yaml, whole, write_text
+from tune.spec import Experiment
+from tune.tracking import Tracking, loggers
+from tune.trials import CHECKPOINT_FILE, Trial, best_trial
+
+if TYPE_CHECKING:
+    from lightning.pytorch.loggers import Logger
+
+    from cifar.classifier import ImageClassifier
+    from cifar.datamodule import ImageDataModule
+    from cifar.sources import TrainingData
+
+AUTO_LEARNING_RATE = 0.1  # of the winner's: the published recipe averages at 0.01 after a one-cycle peak of 0.1
+_ONNX_CHECKED = 256  # images
+
+Say = Callable[[str], None]
+
+
+def choose(experiment: Experiment, trials: list[Trial], directory: ExperimentDir) -> Trial | None:
+    """The trial with the best value among those that neither failed nor diverged, written to winner.yaml."""
+    search = experiment.search
+    sound = [trial for trial in trials if trial.state in {"completed", "stopped"} and trial.checkpoint]
+    winner = best_trial(sound, search.maximize)
+    best = winner.best(search.maximize) if winner else None
+    if winner is None or best is None:
+        return None
+    epoch, value = best
+    record: dict[str, Any] = {
+        "trial": winner.number,
+        "hparams": winner.hparams,
+        "epoch": epoch,
+        search.metric: value,
+        "why": f"the {'highest' if search.maximize else 'lowest'} {search.metric} of {len(trials)} trials",
+        "checkpoint": str(Path(winner.checkpoint).relative_to(directory.path)),
+    }
+    to_yaml(record, directory.winner)
+    return winner
+
+
+def make_model(
+    experiment: Experiment, winner: Trial, directory: ExperimentDir, tracking: Tracking, say: Say
+) -> TestFigures:
+    """Retrains the winner, saves the model, reads the test set, exports, and leaves model/ complete.
+
+    `say` hears what is being done. Raises DataError if the images cannot be read.
+    """
+    from cifar.datamodule import ImageDataModule
+    from cifar.sources import load_training
+    from cifar.train import save, validate
+
+    data = load_training(experiment.data)
+    hparams = HParams(**winner.hparams)
+    everything = experiment.retrain.on == "train+validation"
+    module = ImageDataModule(experiment.data, data, hparams.batch_size, everything=everything)
+    directory.model.mkdir(exist_ok=True)
+    with loggers(tracking, "final", directory.model / "tensorboard", hparams) as made:
+        model = _retrain(experiment, winner, module, made, say)
+        with whole(directory.model / "model.ckpt") as file:
+            save(model, file)
+        validation = {} if everything else validate(model, module, experiment.trainer)
+        say("evaluating")
+        figures = evaluate(experiment, model, data, directory, made)
+    say("exporting")
+    with whole(directory.model / "model.onnx") as file:
+        difference = _export(model, data, file)
+    _save_example(data, directory.model / "example.png")
+    record = {
+        "test": asdict(figures),
+        "validation": validation,
+        "classes": list(data.classes),
+        "parameters": model.size,
+        "onnx_largest_difference": difference,
+    }
+    write_text(directory.model / "metrics.json", json.dumps(record, indent=2) + "\n")
+    return figures
+
+
+def _retrain(
+    experiment: Experiment, winner: Trial, module: "ImageDataModule", made: list["Logger"], say: Say
+) -> "ImageClassifier":
+    """From the winner's checkpoint, or its HParams trained afresh, on with averaged weights."""
+    from cifar.callbacks import TellEpochs
+    from cifar.train import average, fit, load
+
+    plan, seed = experiment.retrain, experiment.search.seed
+    if plan.start == "checkpoint":
+        model = load(Path(winner.checkpoint) / CHECKPOINT_FILE)
+    else:
+        model = fit(
+            HParams(**winner.hparams),
+            module,
+            experiment.trainer,
+            max_epochs=experiment.scheduler.max_epochs,
+            seed=seed,
+            loggers=made,
+            callbacks=[TellEpochs("training afresh", say)],
+        )
+    rate = model.point.learning_rate * AUTO_LEARNING_RATE if plan.learning_rate == "auto" else plan.learning_rate
+    return average(
+        model,
+        module,
+        experiment.trainer,
+        epochs=plan.epochs,
+        learning_rate=rate,
+        seed=seed,
+        loggers=made,
+        callbacks=[TellEpochs("averaging weights", say)],
+    )
+
+
+def _export(model: "ImageClassifier", data: "TrainingData", file: Path) -> float:
+    import torch
+
+    from cifar.export import to_onnx
+
+    return to_onnx(model, file, torch.from_numpy(data.train.pixels[:_ONNX_CHECKED].copy()))
+
+
+def _save_example(data: "TrainingData", file: Path) -> None:
+    """An image to try the model on."""
+    import numpy as np
+    from PIL import Image
+
+    pixels = np.asarray(data.train.pixels[0])
+    Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).save(file)
