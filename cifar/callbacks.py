@@ -6,7 +6,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.callbacks import EarlyStopping, WeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from PIL import Image, ImageDraw
 from torch import Tensor
@@ -24,6 +24,33 @@ class SeedEpochs(L.Callback):
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Seeds shuffling, augmentation and dropout, which all draw from torch's global generators."""
         torch.manual_seed((self.seed * 1_000_003 + trainer.current_epoch) % 2**63)
+
+
+class StopEarly(L.Callback):
+    """Lightning's EarlyStopping, in the order of callbacks.
+
+    Lightning runs its own after all others, so that a checkpoint saved at an epoch's end lacks what that epoch
+    counted, and a resumed training would stop late.
+    """
+
+    def __init__(self, monitor: str, patience: int, mode: str) -> None:
+        self.inner = EarlyStopping(monitor, patience=patience, mode=mode)
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """As EarlyStopping."""
+        self.inner.setup(trainer, pl_module, stage)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Counts the epoch, and asks for the end after too many without improvement."""
+        self.inner.on_train_epoch_end(trainer, pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it has counted."""
+        return self.inner.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Counts on from there."""
+        self.inner.load_state_dict(state_dict)
 
 
 class TellEpochs(L.Callback):

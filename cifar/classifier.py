@@ -75,6 +75,10 @@ class ImageClassifier(L.LightningModule):
         """Loss without label smoothing, so that trials compare."""
         self._evaluate("val", self.val_accuracy, batch)
 
+    def on_test_epoch_start(self) -> None:
+        """Lightning resets what is logged; the confusion matrix is not."""
+        self.test_confusion.reset()
+
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """As validation, and the confusion matrix, (classes, classes) with the true class along the first axis."""
         logits = self._evaluate("test", self.test_accuracy, batch)

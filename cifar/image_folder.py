@@ -74,7 +74,8 @@ def list_split(root: Path, split: str, classes: Sequence[str] | None) -> _Listin
     if strange := sorted(set(found) - set(names)):
         raise DataError(f"{folder} has the class {strange[0]!r}, which {root}/train lacks; remove it, or add it there")
     for label, name in enumerate(names):
-        mine = sorted(path for path in (folder / name).rglob("*") if path.suffix.lower() in SUFFIXES)
+        below = (folder / name).rglob("*")
+        mine = sorted(path for path in below if path.suffix.lower() in SUFFIXES and not path.is_dir())
         if not mine:
             raise DataError(f"{folder} has no image of the class {name!r}; {layout}, in {_formats()}")
         files += mine
@@ -92,8 +93,12 @@ def _stat_key(root: Path, listing: _Listing, size: int) -> str:
     """Changes when a file comes, goes, or is written; costs no reading."""
     digest = hashlib.blake2b(f"{root}:{size}".encode(), digest_size=16)
     for file in listing.files:
-        stat = file.stat()
-        digest.update(f"{file.relative_to(root)}:{stat.st_size}:{stat.st_mtime_ns}\n".encode())
+        try:
+            stat = file.stat()
+            written = f"{stat.st_size}:{stat.st_mtime_ns}"
+        except OSError:  # a link to nowhere: decoding is going to name it
+            written = "missing"
+        digest.update(f"{file.relative_to(root)}:{written}\n".encode())
     return digest.hexdigest()
 
 
@@ -101,7 +106,10 @@ def _content_key(root: Path, listing: _Listing, size: int) -> str:
     digest = hashlib.blake2b(f"{size}".encode(), digest_size=16)
     for file in listing.files:
         digest.update(f"{file.relative_to(root)}\n".encode())
-        digest.update(hashlib.blake2b(file.read_bytes()).digest())
+        try:
+            digest.update(hashlib.blake2b(file.read_bytes()).digest())
+        except OSError:  # decoding is going to name it
+            digest.update(b"unreadable")
     return digest.hexdigest()
 
 

@@ -23,14 +23,21 @@ def build(hparams: HParams, classes: int, channels: int, image_size: int) -> nn.
     Raises UserError if a factory cannot be imported, or a parameter is set that the network does not have;
     DownloadError if its ImageNet weights cannot be had.
     """
+    if hparams.pretrained and hparams.network in ("cnn", "resnet9"):
+        raise UserError(f"{hparams.network} has no ImageNet weights: set pretrained: false")
+    if ":" in hparams.network:
+        return _from_factory(hparams, classes, channels, image_size)
+    # convolutions are faster on pixels that lie channel by channel; a user's own network may not bear it
+    return _named(hparams, classes, channels, image_size).to(memory_format=torch.channels_last)
+
+
+def _named(hparams: HParams, classes: int, channels: int, image_size: int) -> nn.Module:
     if hparams.network == "cnn":
         return cnn(classes, channels, image_size, hparams.width, hparams.dropout)
     if hparams.network == "resnet9":
         return resnet9(classes, channels, hparams.width, hparams.dropout)
     if hparams.network in _RESNET_BLOCKS:
         return resnet(hparams, classes, channels)
-    if ":" in hparams.network:
-        return _from_factory(hparams, classes, channels, image_size)
     return _from_torchvision(hparams, classes, channels)
 
 
@@ -201,6 +208,10 @@ def _from_factory(hparams: HParams, classes: int, channels: int, image_size: int
         raise UserError(f"network {hparams.network} cannot be imported: {error}") from None
     takes = inspect.signature(factory).parameters
     extra = {key: getattr(hparams, key) for key in ("width", "dropout") if key in takes}
+    for key in ("width", "dropout", "pretrained"):
+        default = HParams.model_fields[key].default
+        if key not in extra and getattr(hparams, key) != default:
+            raise UserError(f"network {hparams.network} takes no {key}: leave it at {default}")
     network = factory(classes, channels, image_size, **extra)
     if not isinstance(network, nn.Module):
         raise UserError(f"network {hparams.network} gave a {type(network).__name__}, must be a torch.nn.Module")

@@ -29,11 +29,14 @@ def make_lr_schedule(
     peak = hparams.learning_rate
     match hparams.lr_schedule:
         case "one_cycle":
+            warmup = hparams.warmup_fraction
+            if warmup * total_steps == 1:  # a rise of one step, which OneCycleLR divides by the length of
+                warmup *= 1 + 1e-9
             return OneCycleLR(
                 optimizer,
                 max_lr=peak,
                 total_steps=total_steps,
-                pct_start=hparams.warmup_fraction,
+                pct_start=warmup,
                 div_factor=hparams.div_factor,
                 final_div_factor=hparams.final_div_factor,
                 cycle_momentum=False,

@@ -38,7 +38,13 @@ def predict(model_dir: Path, images: list[Path], top: int) -> list[tuple[Path, l
 
     from cifar.train import load
 
-    model = load(checkpoint).eval()
+    try:
+        model = load(checkpoint).eval()
+    except UserError:
+        raise
+    except Exception as error:  # a broken file makes torch raise nearly anything
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{checkpoint} cannot be read as a model: {reason}") from None
     batch = torch.stack([_tensor(image, model) for image in images])
     with torch.no_grad():
         probabilities = model(batch).softmax(1)
@@ -54,14 +60,15 @@ def _tensor(image: Path, model: "ImageClassifier") -> "torch.Tensor":  # type: i
     import torch
 
     from cifar.image_folder import decode
+    from cifar.sources import to_grey
 
     if not image.is_file():
         raise DataError(f"{image}: no such file")
     decoded = decode(image, model.image_size)
     if isinstance(decoded, str):
         raise DataError(f"{image} cannot be read: {decoded}")
-    pixels = torch.tensor(decoded[0])
-    return pixels if model.channels == 3 else pixels.float().mean(0, keepdim=True).round().to(torch.uint8)
+    pixels = decoded[0]
+    return torch.tensor(pixels if model.channels == 3 else to_grey(pixels[None])[0])
 
 
 if __name__ == "__main__":

@@ -194,7 +194,12 @@ def _limited(train: Images, limit: int, classes: int) -> Images:
 
     if limit < classes:
         raise DataError(f"data.limit is {limit}, must be at least the number of classes, {classes}")
-    kept, _ = train_test_split(np.arange(len(train)), train_size=limit, random_state=0, stratify=train.labels)
+    try:
+        kept, _ = train_test_split(np.arange(len(train)), train_size=limit, random_state=0, stratify=train.labels)
+    except ValueError as error:  # too few images on either side
+        raise DataError(
+            f"data.limit is {limit}, which {len(train)} training images of {classes} classes cannot be cut to: {error}"
+        ) from None
     return train.take(np.sort(kept))
 
 
@@ -205,8 +210,13 @@ def _matched(images: Images, channels: int) -> Images:
         return images
     if there == 1:
         return Images(np.repeat(images.pixels, channels, axis=1), images.labels, images.skipped)
-    luma = np.tensordot(images.pixels, np.array([0.299, 0.587, 0.114]), axes=(1, 0))  # ITU-R BT.601, as in PIL
-    return Images(np.round(luma).astype(np.uint8)[:, None], images.labels, images.skipped)
+    return Images(to_grey(images.pixels), images.labels, images.skipped)
+
+
+def to_grey(pixels: Pixels) -> Pixels:
+    """(n, 3, h, w) to (n, 1, h, w)."""
+    luma = np.tensordot(pixels, np.array([0.299, 0.587, 0.114]), axes=(1, 0))  # ITU-R BT.601, as in PIL
+    return np.round(luma).astype(np.uint8)[:, None]
 
 
 def _statistics(pixels: Pixels) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -10,10 +10,10 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.fabric.utilities.warnings import PossibleUserWarning
-from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor
+from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import Logger
 
-from cifar.callbacks import EpochAverage, PredictionImages, SeedEpochs
+from cifar.callbacks import EpochAverage, PredictionImages, SeedEpochs, StopEarly
 from cifar.classifier import ImageClassifier
 from cifar.config import METRICS, TrainerConfig
 from cifar.datamodule import ImageDataModule
@@ -40,8 +40,9 @@ def fit(
     extras: list[L.Callback] = []
     if config.early_stopping and not data.everything:
         monitor = config.early_stopping.monitor
-        extras.append(EarlyStopping(monitor, patience=config.early_stopping.patience, mode=METRICS[monitor]))
-    trainer = _trainer(config, max_epochs, seed, loggers, [*callbacks, *extras], validate=not data.everything)
+        extras.append(StopEarly(monitor, config.early_stopping.patience, METRICS[monitor]))
+    # Before `callbacks`, which may save a checkpoint: what early stopping has counted belongs in it.
+    trainer = _trainer(config, max_epochs, seed, loggers, [*extras, *callbacks], validate=not data.everything)
     with _quiet():
         trainer.fit(model, datamodule=data, ckpt_path=resume_from)
     return model
@@ -164,6 +165,8 @@ def _quiet() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=PossibleUserWarning)
             warnings.filterwarnings("ignore", ".*The number of training batches.*", UserWarning)
+            # Lightning's own use of what torch deprecates
+            warnings.filterwarnings("ignore", r".*isinstance\(treespec, LeafSpec\)", FutureWarning)
             yield
     finally:
         logger.setLevel(level)

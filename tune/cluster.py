@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,13 @@ _ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+
+
+_CONNECT_S = 5
+_JOINING = (
+    "start one with `ray start --head`, and where it wants a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN; "
+    "or leave --address out for a cluster on this machine"
+)
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,8 @@ def connected(address: str | None) -> Iterator[list[Node]]:
 
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address is not None:
+        _check_listening(address)
     try:
         if address is None:
             ray.init(address="local", include_dashboard=False, **options)
@@ -57,7 +67,7 @@ def connected(address: str | None) -> Iterator[list[Node]]:
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         where = f"no Ray cluster can be joined at --address {address}" if address else "Ray cannot be started"
-        raise ResourcesError(f"{where}: {reason}; start one with `ray start --head`, or leave --address out") from None
+        raise ResourcesError(f"{where}: {reason}; {_JOINING}") from None
     try:
         yield [
             Node(node["Resources"].get("CPU", 0), node["Resources"].get("GPU", 0))
@@ -66,6 +76,19 @@ def connected(address: str | None) -> Iterator[list[Node]]:
         ]
     finally:
         ray.shutdown()
+
+
+def _check_listening(address: str) -> None:
+    """Ray itself takes two minutes to find out that nobody is there."""
+    if address == "auto":
+        return
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        raise ResourcesError(f"--address {address}: must be HOST:PORT, as in head:6379, or auto; {_JOINING}")
+    try:
+        socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()
+    except (OSError, OverflowError) as error:
+        raise ResourcesError(f"--address {address}: no Ray cluster answers there ({error}); {_JOINING}") from None
 
 
 def share(resources: ResourcesConfig, nodes: list[Node]) -> Share:
@@ -91,13 +114,13 @@ def share(resources: ResourcesConfig, nodes: list[Node]) -> Share:
 def _auto_cpus(nodes: list[Node], gpus: float) -> float:
     if not gpus:
         return 1.0
-    shares = [node.cpus // (node.gpus // gpus or 1) for node in nodes if node.gpus >= gpus]
+    shares = [node.cpus // fits for node in nodes if (fits := _fit(node, 0, gpus))]
     return max(1.0, min(shares, default=1.0))
 
 
 def _fit(node: Node, cpus: float, gpus: float) -> int:
     """How many trials fit on a node; fractions of a GPU never span two."""
-    by_cpu = int(node.cpus // cpus) if cpus else 10**6
+    by_cpu = int(node.cpus / cpus + 1e-9) if cpus else 10**6
     if not gpus:
         return by_cpu
     return min(by_cpu, int(node.gpus // gpus) if gpus >= 1 else int(node.gpus) * int(1 / gpus + 1e-9))

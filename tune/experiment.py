@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -66,41 +67,41 @@ class ExperimentDir:
         return self.path / "wandb"
 
 
-def create(storage: str, name: str) -> ExperimentDir:
-    """Makes the directory of a new experiment.
+def reserve(storage: str, name: str) -> ExperimentDir:
+    """The directory that a new experiment is going to have. Makes nothing that stays but `storage` itself.
 
-    Raises NameTakenError if there is one of that name, StorageError if it cannot be made.
+    Raises NameTakenError if there is one of that name, StorageError if it could not be made.
     """
     _check_name(name)
-    root = Path(storage).expanduser().resolve()
-    path = root / name
     try:
+        root = Path(storage).expanduser().resolve()
+        path = root / name
         root.mkdir(parents=True, exist_ok=True)
         path.mkdir()
-        (path / ".write-test").write_text("")
-        (path / ".write-test").unlink()
+        path.rmdir()
     except FileExistsError:
         if not root.is_dir():
             raise StorageError(f"--storage {storage}: is not a directory; choose another") from None
         free = next(f"{name}-{number}" for number in range(2, 10_000) if not (root / f"{name}-{number}").exists())
-        raise NameTakenError(f"the experiment {path} exists; choose another name, as in --name {free}") from None
-    except OSError as error:
-        raise StorageError(
-            f"--storage {storage}: {error.strerror or error}; choose a folder that can be written"
-        ) from None
+        hint = f"choose another name, as in --name {shlex.quote(free)}"
+        raise NameTakenError(f"the experiment {path} exists; {hint}") from None
+    except (OSError, RuntimeError) as error:  # RuntimeError: no such home, or links in a circle
+        reason = getattr(error, "strerror", None) or error
+        raise StorageError(f"--storage {storage}: {reason}; choose a folder that can be written") from None
     return ExperimentDir(path)
 
 
 def _check_name(name: str) -> None:
-    wrong = not name or name.startswith((".", "-")) or len(name.encode()) > 200
-    if wrong or any(character in "/\\" or not character.isprintable() for character in name):
+    wrong = any(character in "/\\" or not character.isprintable() for character in name)
+    if wrong or not name or name.startswith((".", "-")) or len(name.encode()) > 200:
         raise StorageError(
             f"--name {name!r}: must be 1 to 200 printable characters without / or \\, and not start with . or -"
         )
 
 
-def write_record(directory: ExperimentDir, experiment: Experiment, command: str, fingerprint: str) -> None:
-    """Writes experiment.yaml: the resolved spec, and where and of what it was run."""
+def begin(directory: ExperimentDir, experiment: Experiment, command: str, fingerprint: str) -> None:
+    """Makes the directory, with experiment.yaml: the resolved spec, and where and of what it is run."""
+    directory.path.mkdir()
     provenance = {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command,
@@ -135,8 +136,6 @@ def git_commit() -> str:
 
 def command_line() -> str:
     """How this process was called, as a line that can be pasted into a shell."""
-    import shlex
-
     module = Path(sys.argv[0]).stem
     return shlex.join(["python", "-m", "tune" if module == "__main__" else f"tune.{module}", *sys.argv[1:]])
 

@@ -1,11 +1,11 @@
 """What is wrong with an input: where it stands, the value, the rule, and the nearest right name."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 Path = tuple[str | int, ...]
@@ -68,26 +68,47 @@ def nearest(name: object, names: Iterable[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def from_pydantic(error: ValidationError, prefix: Path, names: Sequence[str] = ()) -> list[Problem]:
-    """The problems in a pydantic error, in the file's words. `names` are the right names of a section's entries."""
-    return [_from_details(details, prefix, names) for details in error.errors(include_url=False)]
+def from_pydantic(error: ValidationError, prefix: Path, model: type[BaseModel] | None = None) -> list[Problem]:
+    """The problems in a pydantic error, in the file's words. `model` is what was validated, if it was a model."""
+    problems: list[Problem] = []
+    for details in error.errors(include_url=False):
+        problem = _from_details(details, prefix, model)
+        # of a union, pydantic reports each member that the value misses
+        earlier = next((other for other in problems if other.path == problem.path and not other.about_key), None)
+        if earlier is None or problem.about_key:
+            problems.append(problem)
+        else:
+            rule = f"{earlier.rule}, or {problem.rule.removeprefix('must be ')}"
+            problems[problems.index(earlier)] = replace(earlier, rule=rule)
+    return problems
 
 
-def _from_details(details: ErrorDetails, prefix: Path, names: Sequence[str]) -> Problem:
-    path = prefix + tuple(part for part in details["loc"] if not _is_union_tag(part))
-    value = details["input"]
+def _from_details(details: ErrorDetails, prefix: Path, model: type[BaseModel] | None) -> Problem:
+    inside = tuple(part for part in details["loc"] if not _is_union_tag(part))
+    path = prefix + inside
     match details["type"]:
-        case "extra_forbidden":
+        case "extra_forbidden" | "invalid_key":
+            names = _names(model, inside[:-1])
             rule = "unknown name" + (nearest(path[-1], names) or f"; known here: {', '.join(names)}")
             return Problem(path, rule, about_key=True)
         case "missing":
             return Problem(path[:-1], f"{path[-1]} is missing", about_key=True)
-    return Problem(path, _rule(details), value)
+    return Problem(path, _rule(details), details["input"])
+
+
+def _names(model: type[BaseModel] | None, path: Path) -> list[str]:
+    """The names that may stand in the section of `model` that `path` leads to."""
+    for part in path:
+        annotation = model.model_fields[str(part)].annotation if model else None
+        members = [member for member in (annotation, *get_args(annotation)) if isinstance(member, type)]
+        model = next((member for member in members if issubclass(member, BaseModel)), None)
+    return list(model.model_fields) if model else []
 
 
 def _is_union_tag(part: str | int) -> bool:
     """Pydantic names the member of a union in an error's location; no name of ours looks like these."""
-    return isinstance(part, str) and (part in {"int", "bool", "float", "str"} or part.startswith("literal["))
+    tags = {"int", "bool", "float", "str", "constrained-int", "constrained-float"}
+    return isinstance(part, str) and (part in tags or part.startswith(("literal[", "list[", "dict[")))
 
 
 def _rule(details: ErrorDetails) -> str:
@@ -103,6 +124,10 @@ def _rule(details: ErrorDetails) -> str:
         "finite_number": "must be a finite number",
         "bool_type": "must be true or false",
         "string_type": "must be text",
+        "string_too_short": "must not be empty",
+        "string_too_long": "must have at most {max_length} characters",
+        "list_type": "must be a list",
+        "dict_type": "must be a mapping",
         "model_type": "must be a section: lines of name: value",
         "model_attributes_type": "must be a section: lines of name: value",
         "value_error": "{error}",
@@ -110,10 +135,11 @@ def _rule(details: ErrorDetails) -> str:
     if details["type"] == "literal_error":
         quoted = context["expected"].replace(" or ", ", ").split(", ")
         expected = list(dict.fromkeys(option.strip("'") for option in quoted))
-        return f"must be one of {', '.join(expected)}{nearest(details['input'], expected)}"
+        several = "one of " * (len(expected) > 1)
+        return f"must be {several}{', '.join(expected)}{nearest(details['input'], expected)}"
     return rules.get(details["type"], details["msg"]).format(**context)
 
 
 def _shown(value: object) -> str:
-    text = repr(value)
+    text = repr(value).lower() if isinstance(value, bool) else repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -19,9 +19,9 @@ _SHOWN_ENDS = 6
 
 def duration(seconds: float) -> str:
     """Seconds for people: 42 s, 3 min 20 s, 2 h 5 min."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
+    if not minutes:
+        return f"{rest} s"
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
@@ -32,7 +32,7 @@ class Progress:
         self.experiment, self.slots, self.console = experiment, slots, console
         self.trials: dict[int, Trial] = {}
         self._epochs: dict[int, int] = {}
-        self._ended: list[Trial] = []
+        self._ended: list[str] = []  # a line for each
         self._started = time.monotonic()
         self._live = Live(get_renderable=self._view, console=console, refresh_per_second=4, transient=True)
 
@@ -53,13 +53,13 @@ class Progress:
         self._epochs[trial.number] = trial.epochs
         if trial.state == "running":
             return
-        self._ended.append(trial)
+        self._ended.append(self._line(trial))
         if not self.console.is_terminal:
-            self.console.print(self._line(trial), highlight=False, soft_wrap=True, markup=False)
+            self.console.print(self._ended[-1], highlight=False, soft_wrap=True, markup=False)
 
     def _line(self, trial: Trial) -> str:
         search = self.experiment.search
-        done = f"[{len(self._ended)}/{search.trials}]"
+        done = f"[{len(self._ended) + 1}/{search.trials}]"
         best = trial.best(search.maximize)
         value = f"{search.metric} {best[1]:.4f}" if best else "no value"
         reason = f" ({trial.reason})" if trial.reason else ""
@@ -69,7 +69,8 @@ class Progress:
     def _view(self) -> Group:
         """What the terminal shows now."""
         search = self.experiment.search
-        bar = Bar(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total} trials"))
+        name = TextColumn("{task.description}", markup=False)
+        bar = Bar(name, BarColumn(), TextColumn("{task.completed}/{task.total} trials"))
         bar.add_task(self.experiment.name, total=search.trials, completed=len(self._ended))
         table = Table.grid(padding=(0, 2))
         table.add_row("trials", self._counts())
@@ -78,7 +79,7 @@ class Progress:
         if winner := best_trial([trial for trial in self.trials.values() if trial.state != "failed"], search.maximize):
             epoch, value = winner.best(search.maximize) or (0, 0.0)
             table.add_row("best", Text(f"{search.metric} {value:.4f} (trial {winner.number}, epoch {epoch})"))
-        lines = [Text(self._line(trial), overflow="ellipsis", no_wrap=True) for trial in self._ended[-_SHOWN_ENDS:]]
+        lines = [Text(line, overflow="ellipsis", no_wrap=True) for line in self._ended[-_SHOWN_ENDS:]]
         return Group(bar, table, *lines)
 
     def _counts(self) -> str:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from tune.evaluation import TestFigures
     from tune.experiment import ExperimentDir
     from tune.spec import Experiment
-    from tune.tracking import Tracking
     from tune.trials import Trial
 
 
@@ -88,37 +87,35 @@ def run(
 
     from cifar import sources
     from tune import experiment as experiments
-    from tune import spec, tracking
+    from tune import spec
 
     experiment = spec.load(file, overrides)
     experiment = replace(experiment, name=experiment.name if name is None else name)
+    directory = experiments.reserve(storage, experiment.name)
     console = Console(highlight=False)
     data = sources.load_training(experiment.data)
     sources.check_test(experiment.data, data)
     if data.train.skipped:
         console.print(
-            f"{len(data.train.skipped)} broken images left out: {'; '.join(data.train.skipped)}", markup=False
+            f"{len(data.train.skipped)} broken image files left out: {'; '.join(data.train.skipped)}",
+            markup=False,
+            soft_wrap=True,
         )
     if experiment.data.source != "digits":  # trials run in other folders
         rooted = experiment.data.model_copy(update={"root": str(sources.resolved_root(experiment.data))})
         experiment = replace(experiment, data=rooted)
-    directory = experiments.create(storage, experiment.name)
-    experiments.write_record(directory, experiment, experiments.command_line(), data.fingerprint)
-    tracked, note = tracking.resolve(experiment.tracking, experiment.name, directory.wandb)
-    if note:
-        console.print(note, markup=False)
-    return _on_cluster(experiment, directory, data, tracked, address, console)
+    return _on_cluster(experiment, directory, data, address, console)
 
 
 def _on_cluster(
     experiment: "Experiment",
     directory: "ExperimentDir",
     data: "TrainingData",
-    tracked: "Tracking",
     address: str | None,
     console: "Console",
 ) -> "tuple[ExperimentDir, TestFigures]":
-    from tune import cluster, winner
+    from tune import cluster, tracking, winner
+    from tune import experiment as experiments
     from tune.progress import Progress
     from tune.report import write_report
     from tune.summary import Summary, print_closing
@@ -129,6 +126,10 @@ def _on_cluster(
         from tune.final import make_model_on_cluster
         from tune.search import search
 
+        experiments.begin(directory, experiment, experiments.command_line(), data.fingerprint)
+        tracked, note = tracking.resolve(experiment.tracking, experiment.name, directory.wandb)
+        if note:
+            console.print(note, markup=False)
         with Progress(experiment, share.slots, console) as progress:
             trials, traceback = search(experiment, directory, share, tracked, progress)
         chosen = winner.choose(experiment, trials, directory)

@@ -3,8 +3,8 @@
 from typing import Any
 
 from cifar.hparams import HParams
-from tune.space import CategoricalDomain, FloatDomain, IntDomain
-from tune.spec import SECTION_NAMES, SECTIONS
+from tune.space_parser import CategoricalDomain, FloatDomain, IntDomain
+from tune.spec import RECORD, SECTION_NAMES, SECTIONS
 
 _SPACE = "#/$defs/Space"
 
@@ -22,7 +22,10 @@ def experiment_schema() -> dict[str, Any]:
             continue
         schema = SECTIONS[name].model_json_schema()
         definitions |= schema.pop("$defs", {})
+        if name != "data":
+            schema["type"] = ["object", "null"]  # a heading with nothing under it
         properties[name] = schema
+    properties[RECORD] = {"type": "object", "description": "Written into the record of a search; never read"}
     definitions["Space"] = _space(definitions)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

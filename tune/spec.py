@@ -11,7 +11,8 @@ from cifar.config import METRICS, DataConfig, Metric, Section, TrainerConfig
 from tune import yaml_file
 from tune.errors import SpecError
 from tune.problems import Path, Problem, from_pydantic, nearest
-from tune.space import Space, parse
+from tune.space import Space
+from tune.space_parser import parse
 
 Auto = Literal["auto"]
 
@@ -130,7 +131,8 @@ def load(file: FilePath, overrides: Sequence[str] = ()) -> Experiment:
         problems += _apply(override, raw, places)
     sections: dict[str, Any] = {}
     for name, model in SECTIONS.items():
-        sections[name] = _section(name, model, raw.get(name, {}), problems)
+        absent = name == "data" and name not in raw  # reported below
+        sections[name] = None if absent else _section(name, model, raw.get(name), problems)
     space, found = parse(raw["space"]) if "space" in raw else (Space(), [])
     problems += found
     for name in ("data", "space"):
@@ -148,12 +150,10 @@ def load(file: FilePath, overrides: Sequence[str] = ()) -> Experiment:
 
 
 def _section(name: str, model: type[Section], raw: Any, problems: list[Problem]) -> Section | None:
-    if name == "data" and raw == {}:
-        return None
     try:
         return model.model_validate({} if raw is None else raw)
     except ValidationError as error:
-        problems += from_pydantic(error, (name,), list(model.model_fields))
+        problems += from_pydantic(error, (name,), model)
         return None
 
 
@@ -190,7 +190,7 @@ def _apply(override: str, raw: dict[str, Any], places: yaml_file.Places) -> list
     try:
         value = yaml_file.parse_value(text)
     except ValueError as error:
-        return [Problem((), f"the value is not YAML: {error}", place=place)]
+        return [Problem((), f"the value cannot be read: {error}", place=place)]
     node: Any = raw
     path: Path = ()
     for part in parts[:-1]:
@@ -229,4 +229,4 @@ def _locate(problem: Problem, places: yaml_file.Places, file: str) -> Problem:
 
 def _reading_order(problem: Problem) -> tuple[str, list[int]]:
     file, *numbers = problem.place.split(":")
-    return file, [int(number) for number in numbers if number.isdigit()]
+    return file, [int(number) for number in numbers if number.isdecimal()]

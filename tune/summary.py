@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cifar.hparams import only_with
 from tune.evaluation import TestFigures
 from tune.experiment import ExperimentDir
 from tune.progress import duration
@@ -38,7 +39,12 @@ class Summary:
     def searched_hparams(self) -> dict[str, object]:
         """The winner's values of the HParams that were searched."""
         names = {domain.name for domain in self.experiment.space.searched()}
-        return {name: value for name, value in self.winner.hparams.items() if name in names}
+        point = self.winner.hparams
+        return {
+            name: value
+            for name, value in point.items()
+            if name in names and all(point[other] in allowed for other, allowed in only_with(name).items())
+        }
 
     def counts(self) -> str:
         """How the trials ended: '16 trials: 5 completed, 11 stopped'."""

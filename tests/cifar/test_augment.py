@@ -1,0 +1,128 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import binomtest, chi2_contingency, chisquare
+from torchvision.transforms import RandomCrop
+
+from cifar.augment import Augment
+
+SIZE, REACH = 9, 2
+
+
+def marked(count):
+    """Images with a single bright pixel in the middle, which no shift moves out."""
+    images = torch.zeros(count, 1, SIZE, SIZE, dtype=torch.uint8)
+    images[:, :, SIZE // 2, SIZE // 2] = 255
+    return images
+
+
+def places(images):
+    """How often the bright pixel is at (row, column)."""
+    assert (images == 255).flatten(1).sum(1).eq(1).all()
+    return Counter(divmod(place, SIZE) for place in images.flatten(1).argmax(1).tolist())
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("options", [{"translate": 2}, {"flip": True}, {"cutout": 3}, {}])
+def test_shape_type_and_input_are_kept(channels, options):
+    images = torch.randint(256, (5, channels, 8, 8), dtype=torch.uint8)
+    before = images.clone()
+    result = Augment(**options, fill=(7,) * channels)(images)
+    assert (result.shape, result.dtype) == (images.shape, torch.uint8)
+    assert torch.equal(images, before)
+
+
+def test_nothing_asked_for_changes_nothing():
+    images = torch.randint(256, (5, 3, 8, 8), dtype=torch.uint8)
+    assert torch.equal(Augment()(images), images)
+
+
+def test_drawn_from_torch_s_generator():
+    images = torch.randint(256, (20, 3, 8, 8), dtype=torch.uint8)
+    augment = Augment(translate=2, flip=True, cutout=3, fill=(1, 2, 3))
+    torch.manual_seed(1)
+    first, second = augment(images), augment(images)
+    torch.manual_seed(1)
+    assert torch.equal(augment(images), first)
+    assert not torch.equal(first, second)
+
+
+def test_every_shift_is_equally_likely():
+    torch.manual_seed(0)
+    found = places(Augment(translate=REACH)(marked(5000)))
+    middle = range(SIZE // 2 - REACH, SIZE // 2 + REACH + 1)
+    assert set(found) == {(row, column) for row in middle for column in middle}
+    assert chisquare(list(found.values())).pvalue > 0.01
+
+
+def test_shifts_are_distributed_as_torchvision_s_random_crop():
+    torch.manual_seed(0)
+    crop = RandomCrop(SIZE, padding=REACH)
+    theirs = places(torch.stack([crop(image) for image in marked(2000)]))
+    ours = places(Augment(translate=REACH)(marked(2000)))
+    assert set(ours) == set(theirs)
+    table = [[counts[place] for place in sorted(ours)] for counts in (ours, theirs)]
+    assert chi2_contingency(table).pvalue > 0.01
+
+
+def test_a_shift_brings_in_blank_pixels_as_torchvision_s_does():
+    torch.manual_seed(0)
+    image = torch.randint(1, 256, (3, 6, 6), dtype=torch.uint8)
+    crop = RandomCrop(6, padding=1)
+    theirs = {crop(image).numpy().tobytes() for _ in range(300)}
+    ours = {moved.numpy().tobytes() for moved in Augment(translate=1)(image.expand(300, -1, -1, -1))}
+    assert len(ours) == 9
+    assert ours == theirs
+
+
+def test_half_of_the_images_are_mirrored():
+    torch.manual_seed(0)
+    images = torch.randint(256, (1, 3, 6, 6), dtype=torch.uint8).expand(2000, -1, -1, -1)
+    flipped = Augment(flip=True)(images)
+    mirrored = (flipped == images.flip(3)).flatten(1).all(1)
+    kept = (flipped == images).flatten(1).all(1)
+    assert (mirrored ^ kept).all()
+    assert binomtest(int(mirrored.sum()), 2000, 0.5).pvalue > 0.01
+
+
+def test_flip_and_shift_are_independent():
+    torch.manual_seed(0)
+    images = torch.zeros(6000, 1, SIZE, SIZE, dtype=torch.uint8)
+    images[:, :, 4, 4], images[:, :, 4, 5] = 255, 100  # the second tells which way round the image is
+    moved = Augment(translate=1, flip=True)(images)
+    rows, columns = np.divmod(moved.flatten(1).argmax(1).numpy(), SIZE)
+    partner = (moved == 100).flatten(1).int().argmax(1).numpy() % SIZE
+    found = Counter(zip(rows.tolist(), columns.tolist(), (partner > columns).tolist(), strict=True))
+    assert len(found) == 18
+    assert chisquare(list(found.values())).pvalue > 0.01
+
+
+@pytest.mark.parametrize("cutout", [3, 4])
+def test_cutout_s_centre_is_uniform_and_its_square_clipped(cutout):
+    torch.manual_seed(0)
+    size, count = 8, 6400
+    blank = Augment(cutout=cutout)(torch.ones(count, 1, size, size, dtype=torch.uint8))[:, 0] == 0
+    areas = blank.flatten(1).sum(1)
+    heights, widths = blank.any(2).sum(1), blank.any(1).sum(1)
+    assert torch.equal(areas, heights * widths)  # one rectangle
+
+    starts = [centre - cutout // 2 for centre in range(size)]
+    spans = [len(set(range(start, start + cutout)) & set(range(size))) for start in starts]
+    share = Counter(height * width for height in spans for width in spans)
+    found = Counter(areas.tolist())
+    assert set(found) == set(share)
+    expected = [share[area] / size**2 * count for area in sorted(share)]
+    assert chisquare([found[area] for area in sorted(share)], expected).pvalue > 0.01
+
+
+def test_cutout_is_filled_channel_by_channel_and_leaves_the_rest():
+    torch.manual_seed(0)
+    images = torch.randint(100, 256, (50, 3, 8, 8), dtype=torch.uint8)
+    cut = Augment(cutout=4, fill=(10, 20, 30))(images)
+    inside = cut[:, 0] == 10
+    assert inside.flatten(1).any(1).all()
+    for channel, fill in enumerate((10, 20, 30)):
+        assert (cut[:, channel][inside] == fill).all()
+        assert torch.equal(cut[:, channel][~inside], images[:, channel][~inside])

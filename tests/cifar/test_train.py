@@ -1,0 +1,352 @@
+import copy
+import io
+import math
+
+import lightning as L
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.optim.swa_utils import update_bn
+
+from cifar import train
+from cifar.config import EarlyStopping, TrainerConfig
+from cifar.datamodule import ImageDataModule
+from cifar.hparams import HParams
+from cifar.train import average, fit, load, make_classifier, save, validate
+
+CPU = TrainerConfig(accelerator="cpu", log_every_n_steps=1)
+
+
+class Epochs(L.Callback):
+    """Keeps what a training was like after each epoch."""
+
+    def __init__(self, checkpoints=None):
+        self.states, self.metrics, self.steps = [], [], 0
+        self.checkpoints = checkpoints
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.steps += 1
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        self.states.append(copy.deepcopy(pl_module.state_dict()))
+        self.metrics.append({name: value.item() for name, value in trainer.callback_metrics.items()})
+        if self.checkpoints is not None:
+            trainer.save_checkpoint(self.checkpoints / f"{trainer.current_epoch}.ckpt")
+
+
+def same(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def digits_model(make_data, hparams, **options):
+    return fit(hparams, make_data(hparams.batch_size), CPU, seed=1, **{"max_epochs": 1, **options})
+
+
+@pytest.fixture
+def normed():
+    """Batch norm, nothing random, and all training images in one batch, so that statistics can be told exactly."""
+    return HParams(network="resnet9", width=1 / 32, learning_rate=0.05, batch_size=160)
+
+
+def test_training_learns(make_data):
+    hparams = HParams(network="resnet9", width=1 / 16, learning_rate=0.01, optimizer="adamw", batch_size=20)
+    model = digits_model(make_data, hparams, max_epochs=5)
+    assert validate(model, make_data(), CPU)["val_accuracy"] > 0.6
+
+
+def test_the_same_seed_gives_the_same_weights_and_metrics(make_data, tiny):
+    runs = [Epochs() for _ in range(2)]
+    models = [digits_model(make_data, tiny, max_epochs=2, callbacks=[run]) for run in runs]
+    assert same(models[0].state_dict(), models[1].state_dict())
+    assert runs[0].metrics == runs[1].metrics
+
+
+def test_another_seed_gives_other_weights(make_data, tiny):
+    first = fit(tiny, make_data(), CPU, max_epochs=1, seed=1)
+    second = fit(tiny, make_data(), CPU, max_epochs=1, seed=2)
+    assert not same(first.state_dict(), second.state_dict())
+
+
+@pytest.mark.parametrize("network", ["cnn", "resnet9"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_resumed_training_goes_on_as_if_never_stopped(network, optimizer, make_data, tiny, tmp_path):
+    hparams = tiny.model_copy(update={"network": network, "width": 0.05, "optimizer": optimizer})
+    whole, rest = Epochs(tmp_path), Epochs()
+    straight = digits_model(make_data, hparams, max_epochs=4, callbacks=[whole])
+    # The process that resumes has another past, and its generators stand elsewhere.
+    torch.rand(17)
+    resumed = digits_model(make_data, hparams, max_epochs=4, callbacks=[rest], resume_from=tmp_path / "1.ckpt")
+    assert len(rest.states) == 2
+    assert same(resumed.state_dict(), straight.state_dict())
+    assert rest.metrics == whole.metrics[2:]
+
+
+def test_early_stopping_ends_a_training_that_no_longer_improves(make_data, tiny):
+    stuck = tiny.model_copy(update={"learning_rate": 1e-30, "weight_decay": 0.0})
+    config = CPU.model_copy(update={"early_stopping": EarlyStopping(monitor="val_accuracy", patience=2)})
+    run = Epochs()
+    fit(stuck, make_data(), config, max_epochs=9, seed=0, callbacks=[run])
+    assert len(run.states) == 3  # the first sets the mark, two more do not pass it
+
+
+def test_early_stopping_knows_which_way_is_better(make_data, tiny):
+    config = CPU.model_copy(update={"early_stopping": EarlyStopping(monitor="train_loss", patience=1)})
+    run = Epochs()
+    fit(tiny, make_data(), config, max_epochs=5, seed=0, callbacks=[run])
+    losses = [metrics["train_loss"] for metrics in run.metrics]
+    worse = [epoch for epoch in range(1, len(losses)) if losses[epoch] >= min(losses[:epoch])]
+    assert len(losses) == (worse[0] + 1 if worse else 5)
+    assert len(losses) > 2
+
+
+def test_early_stopping_counts_on_after_a_resumption(make_data, tiny, tmp_path):
+    stuck = tiny.model_copy(update={"learning_rate": 1e-30, "weight_decay": 0.0})
+    config = CPU.model_copy(update={"early_stopping": EarlyStopping(monitor="val_accuracy", patience=3)})
+    whole, rest = Epochs(tmp_path), Epochs()
+    fit(stuck, make_data(), config, max_epochs=9, seed=0, callbacks=[whole])
+    fit(stuck, make_data(), config, max_epochs=9, seed=0, callbacks=[rest], resume_from=tmp_path / "1.ckpt")
+    assert (len(whole.states), len(rest.states)) == (4, 2)
+
+
+def test_early_stopping_does_not_apply_where_nothing_is_held_out(make_data, tiny):
+    config = CPU.model_copy(update={"early_stopping": EarlyStopping(patience=1)})
+    run = Epochs()
+    fit(tiny, make_data(everything=True), config, max_epochs=3, seed=0, callbacks=[run])
+    assert len(run.states) == 3
+    assert not any("val_loss" in metrics for metrics in run.metrics)
+
+
+@pytest.mark.parametrize(("fast_dev_run", "steps"), [(True, 1), (2, 2)])
+def test_fast_dev_run_takes_so_many_steps(fast_dev_run, steps, make_data, tiny, tmp_path):
+    config = CPU.model_copy(
+        update={"fast_dev_run": fast_dev_run, "early_stopping": EarlyStopping(), "prediction_images": 2}
+    )
+    run = Epochs()
+    logger = TensorBoardLogger(tmp_path)
+    fit(tiny, make_data(), config, max_epochs=9, seed=0, callbacks=[run], loggers=[logger])
+    assert run.steps == steps
+
+
+def test_bf16_mixed_runs_on_the_cpu(make_data, tiny):
+    run = Epochs()
+    config = CPU.model_copy(update={"precision": "bf16-mixed"})
+    model = fit(tiny, make_data(), config, max_epochs=2, seed=0, callbacks=[run])
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert all(math.isfinite(value) for metrics in run.metrics for value in metrics.values())
+    assert not same(model.state_dict(), fit(tiny, make_data(), CPU, max_epochs=2, seed=0).state_dict())
+
+
+def test_the_average_is_of_the_weights_after_each_epoch(make_data, tiny):
+    model, run = digits_model(make_data, tiny), Epochs()
+    averaged = average(model, make_data(), CPU, epochs=3, learning_rate=0.02, seed=5, callbacks=[run])
+    assert len(run.states) == 3
+    assert not same(run.states[0], run.states[2])
+    for name, weights in averaged.named_parameters():
+        expected = torch.stack([state[name] for state in run.states]).mean(0)
+        torch.testing.assert_close(weights.data, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_averaging_starts_from_the_model_and_leaves_it_alone(make_data, tiny):
+    model = digits_model(make_data, tiny)
+    before = copy.deepcopy(model.state_dict())
+    averaged = average(model, make_data(), CPU, epochs=2, learning_rate=1e-30, seed=5)
+    for name, weights in averaged.named_parameters():
+        torch.testing.assert_close(weights.data, before[name])
+    assert same(model.state_dict(), before)
+    assert averaged is not model
+
+
+def test_averaging_keeps_the_learning_rate_constant(make_data, tiny, tmp_path):
+    logger = TensorBoardLogger(tmp_path, name="", version="")
+    average(digits_model(make_data, tiny), make_data(), CPU, epochs=2, learning_rate=0.02, seed=5, loggers=[logger])
+    assert {round(rate, 6) for _, rate in scalars(tmp_path, "lr-SGD")} == {0.02}
+
+
+def test_batch_norm_statistics_of_the_average_are_made_anew(make_data, normed):
+    data, run = make_data(160), Epochs()
+    averaged = average(
+        digits_model(make_data, normed), data, CPU, epochs=3, learning_rate=0.05, seed=5, callbacks=[run]
+    )
+    expected = copy.deepcopy(averaged)
+    update_bn([images for images, _ in data.train_dataloader()], expected)
+    statistics = [name for name in averaged.state_dict() if name.endswith(("running_mean", "running_var"))]
+    assert statistics
+    for name in statistics:
+        torch.testing.assert_close(averaged.state_dict()[name], expected.state_dict()[name], rtol=1e-4, atol=1e-5)
+    stale = run.states[-1]
+    assert not any(torch.allclose(stale[name], expected.state_dict()[name], rtol=0.01) for name in statistics)
+
+
+def test_averaging_may_train_on_everything(make_data, tiny):
+    run = Epochs()
+    data = make_data(everything=True)
+    average(digits_model(make_data, tiny), data, CPU, epochs=1, learning_rate=0.02, seed=5, callbacks=[run])
+    assert run.steps == 5  # of 40 images each
+
+
+def test_the_test_counts_every_image_once(make_data, tiny):
+    model, data = digits_model(make_data, tiny), make_data()
+    metrics, confusion = train.test(model, data, CPU)
+    images, labels = next(iter(data.test_dataloader()))
+    with torch.no_grad():
+        logits = model.eval()(images)
+    assert set(metrics) == {"test_loss", "test_accuracy"}
+    assert metrics["test_loss"] == pytest.approx(torch.nn.functional.cross_entropy(logits, labels).item(), rel=1e-5)
+    assert metrics["test_accuracy"] == pytest.approx((logits.argmax(1) == labels).float().mean().item())
+    expected = np.zeros((10, 10), dtype=int)
+    np.add.at(expected, (labels.numpy(), logits.argmax(1).numpy()), 1)  # the true class first
+    assert confusion.tolist() == expected.tolist()
+
+
+def test_a_second_test_of_a_model_starts_from_nought(make_data, tiny):
+    model, data = digits_model(make_data, tiny), make_data()
+    first, second = (train.test(model, data, CPU) for _ in range(2))
+    assert second[0] == first[0]
+    assert second[1].tolist() == first[1].tolist()
+    assert int(second[1].sum()) == 360
+
+
+def test_validation_loss_is_without_label_smoothing_and_augmentation(make_data, tiny):
+    model, data = digits_model(make_data, tiny.model_copy(update={"label_smoothing": 0.3})), make_data()
+    images, labels = next(iter(data.val_dataloader()))
+    with torch.no_grad():
+        logits = model.eval()(images)
+    metrics = validate(model, data, CPU)
+    assert set(metrics) == {"val_loss", "val_accuracy"}
+    assert metrics["val_loss"] == pytest.approx(torch.nn.functional.cross_entropy(logits, labels).item(), rel=1e-5)
+    assert metrics["val_accuracy"] == pytest.approx((logits.argmax(1) == labels).float().mean().item())
+
+
+def scalars(folder, tag):
+    """(step, value) of each entry."""
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
+    events.Reload()
+    return [(event.step, event.value) for event in events.Scalars(tag)]
+
+
+def test_metrics_and_learning_rate_are_logged_each_step_and_epoch(make_data, tiny, tmp_path):
+    hparams = tiny.model_copy(update={"lr_schedule": "cosine", "learning_rate": 0.2})
+    run = Epochs()
+    logger = TensorBoardLogger(tmp_path, name="", version="")
+    digits_model(make_data, hparams, max_epochs=3, loggers=[logger], callbacks=[run])
+
+    for name in ("train_loss", "train_accuracy"):
+        assert [step for step, _ in scalars(tmp_path, f"{name}_step")] == list(range(12))
+    for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy"):
+        by_epoch = scalars(tmp_path, f"{name}_epoch")
+        assert [step for step, _ in by_epoch] == [3, 7, 11]
+        assert [value for _, value in by_epoch] == pytest.approx([metrics[name] for metrics in run.metrics])
+    assert len(scalars(tmp_path, "val_loss_step")) == 3  # one batch holds all 40
+
+    rates = scalars(tmp_path, "lr-SGD")
+    assert [step for step, _ in rates] == list(range(12))
+    expected = [0.1 * (1 + math.cos(math.pi * step / 12)) for step in range(12)]
+    assert [rate for _, rate in rates] == pytest.approx(expected)
+
+
+def test_train_loss_of_an_epoch_is_the_mean_of_its_steps(make_data, tiny, tmp_path):
+    logger = TensorBoardLogger(tmp_path, name="", version="")
+    digits_model(make_data, tiny, loggers=[logger])
+    steps = [value for _, value in scalars(tmp_path, "train_loss_step")]
+    assert scalars(tmp_path, "train_loss_epoch")[0][1] == pytest.approx(np.mean(steps))
+
+
+def test_log_every_n_steps_thins_the_log(make_data, tiny, tmp_path):
+    logger = TensorBoardLogger(tmp_path, name="", version="")
+    config = TrainerConfig(accelerator="cpu", log_every_n_steps=4)
+    fit(tiny, make_data(), config, max_epochs=2, seed=1, loggers=[logger])
+    assert [step for step, _ in scalars(tmp_path, "train_loss_step")] == [3, 7]
+
+
+def test_predictions_are_logged_as_pictures(make_data, tiny, tmp_path):
+    logger = TensorBoardLogger(tmp_path, name="", version="")
+    config = CPU.model_copy(update={"prediction_images": 11})
+    fit(tiny, make_data(), config, max_epochs=2, seed=1, loggers=[logger])
+    events = EventAccumulator(str(tmp_path), size_guidance={"images": 0})
+    events.Reload()
+    pictures = [
+        Image.open(io.BytesIO(event.encoded_image_string)).convert("RGB") for event in events.Images("val_predictions")
+    ]
+    assert len(pictures) == 2
+    assert pictures[0].size == (8 * 68, 2 * 92)  # eight tiles and three
+    image = make_data().val_dataloader().__iter__().__next__()[0][10, 0].numpy()  # the last tile
+    corner = 2 * 68 + 2, 92 + 2
+    tile = np.asarray(pictures[0])[corner[1] : corner[1] + 64 : 8, corner[0] : corner[0] + 64 : 8]
+    assert np.array_equal(tile, np.repeat(image[:, :, None], 3, axis=2))
+
+
+def test_pictures_cost_nothing_of_the_result(make_data, tiny, tmp_path):
+    config = CPU.model_copy(update={"prediction_images": 4})
+    with_pictures = fit(
+        tiny, make_data(), config, max_epochs=2, seed=1, loggers=[TensorBoardLogger(tmp_path, name="", version="")]
+    )
+    assert same(with_pictures.state_dict(), digits_model(make_data, tiny, max_epochs=2).state_dict())
+
+
+def test_a_saved_model_gives_the_same_logits(make_data, normed, tmp_path):
+    model = digits_model(make_data, normed)
+    save(model, tmp_path / "model.ckpt")
+    loaded = load(tmp_path / "model.ckpt")
+    images = make_data().val_dataloader().pixels[:20]
+    with torch.no_grad():
+        assert torch.equal(loaded.eval()(images), model.eval()(images))
+    assert (loaded.classes, loaded.channels, loaded.image_size) == (list("0123456789"), 1, 8)
+    assert loaded.point == normed
+
+
+def test_a_saved_model_holds_weights_only(make_data, tiny, tmp_path):
+    save(digits_model(make_data, tiny), tmp_path / "model.ckpt")
+    content = torch.load(tmp_path / "model.ckpt", weights_only=True)
+    assert not {"optimizer_states", "lr_schedulers", "callbacks"} & set(content)
+    assert content["hyper_parameters"]["hparams"]["learning_rate"] == tiny.learning_rate
+
+
+def test_a_checkpoint_of_a_training_loads_as_a_model(make_data, tiny, tmp_path):
+    run = Epochs(tmp_path)
+    digits_model(make_data, tiny, max_epochs=2, callbacks=[run])
+    assert same(load(tmp_path / "0.ckpt").state_dict(), run.states[0])
+
+
+@pytest.mark.usefixtures("no_network")
+def test_loading_a_model_that_was_pretrained_needs_no_imagenet_weights(make_data, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    model = make_classifier(HParams(network="squeezenet1_1"), make_data())
+    model.hparams["hparams"]["pretrained"] = True  # as one has been that found its weights
+    save(model, tmp_path / "model.ckpt")
+    assert same(load(tmp_path / "model.ckpt").state_dict(), model.state_dict())
+
+
+def test_a_classifier_knows_its_images(make_data, digits, tiny):
+    model = make_classifier(tiny, make_data())
+    assert (model.channels, model.image_size, model.classes) == (1, 8, list(digits.classes))
+    assert (model.mean.item(), model.std.item()) == pytest.approx((digits.mean[0], digits.std[0]))
+    assert model.size == sum(weights.numel() for weights in model.network.parameters())
+
+
+def test_images_are_normalised(make_data, digits, tiny):
+    model = make_classifier(tiny, make_data())
+    seen = []
+    model.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    model(torch.from_numpy(digits.train.pixels))
+    assert seen[0].mean().item() == pytest.approx(0, abs=1e-5)
+    assert seen[0].std().item() == pytest.approx(1, abs=1e-3)
+
+
+def test_cutout_fills_with_the_mean(make_data, digits, tiny):
+    assert make_classifier(tiny, make_data()).augment.fill.tolist() == [round(digits.mean[0] * 255)]
+
+
+def test_training_on_images_of_a_folder(make_folder, tiny):
+    from cifar.config import DataConfig
+    from cifar.sources import load_training
+
+    root = make_folder(train={"cat": 12, "dog": 12}, val={"cat": 2, "dog": 2})
+    config = DataConfig(source="image_folder", root=str(root), image_size=8)
+    data = ImageDataModule(config, load_training(config), 8)
+    run = Epochs()
+    model = fit(tiny, data, CPU, max_epochs=1, seed=0, callbacks=[run])
+    assert (model.channels, model.classes, run.steps) == (3, ["cat", "dog"], 3)
+    assert 0 <= run.metrics[0]["val_accuracy"] <= 1

@@ -1,0 +1,161 @@
+"""A real Ray cluster of two CPUs, and the command line as a user calls it."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial
+
+PROJECT = Path(__file__).parents[2]
+
+# Networks of "the user's own", importable from the folder the command is called in.
+USER_NETWORKS = '''
+import torch
+from torch import nn
+
+
+def linear(classes, channels, image_size):
+    return nn.Sequential(nn.Flatten(), nn.Linear(channels * image_size**2, classes))
+
+
+def fragile(classes, channels, image_size, width):
+    if width > 1:
+        raise ValueError(f"this network cannot be {width} wide")
+    return linear(classes, channels, image_size)
+
+
+def broken(classes, channels, image_size):
+    raise ValueError("this network was never finished")
+
+
+class Exploding(nn.Module):
+    """Gives NaN from its third training epoch on: 9 batches of 128 digits an epoch."""
+
+    def __init__(self, classes, channels, image_size):
+        super().__init__()
+        self.net = linear(classes, channels, image_size)
+        self.steps = 0
+
+    def forward(self, images):
+        self.steps += self.training
+        return self.net(images) * (float("nan") if self.steps > 18 else 1.0)
+
+
+def exploding(classes, channels, image_size, width):
+    return (Exploding if width > 1 else linear)(classes, channels, image_size)
+'''
+
+
+@dataclass
+class Finished:
+    """What a call of the command line left."""
+
+    code: int
+    out: str
+    err: str
+
+
+Call = Callable[..., Finished]
+
+
+def free_port() -> int:
+    """A port nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[str]:
+    """The address of a Ray head with two CPUs and no GPU."""
+    port = free_port()
+    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": uuid.uuid4().hex}
+    ray = [sys.executable, "-m", "ray.scripts.scripts"]
+    start = ["start", "--head", "--node-ip-address=127.0.0.1", f"--port={port}", "--num-cpus=2", "--num-gpus=0"]
+    start += ["--include-dashboard=false", "--disable-usage-stats", "--block"]
+    head = subprocess.Popen([*ray, *start], cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for _ in range(300):
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            break
+        except OSError:
+            assert head.poll() is None, "the Ray head did not start"
+            time.sleep(0.1)
+    yield f"127.0.0.1:{port}"
+    head.terminate()
+    head.wait(timeout=60)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An empty folder to call commands in, with the user's own networks."""
+    (tmp_path / "own.py").write_text(USER_NETWORKS)
+    return tmp_path
+
+
+@pytest.fixture
+def call(folder: Path) -> Call:
+    """Calls `python -m …` in `folder`, with nothing of the machine's W&B settings."""
+
+    def run(*arguments: object, timeout: float = 150, **variables: str) -> Finished:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
+        environment |= {"PYTHONPATH": str(PROJECT), "COLUMNS": "200", "CIFAR_CACHE": str(folder / "cache"), **variables}
+        done = subprocess.run(
+            [sys.executable, "-m", *map(str, arguments)],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+        return Finished(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture
+def search(call: Call, cluster: str) -> Call:
+    """Calls `tune.run` on the shared cluster for a shipped space, with `--set` for each further argument."""
+
+    def run(space: str | Path, *overrides: str, name: str = "test", **variables: str) -> Finished:
+        file = PROJECT / "search_spaces" / space
+        sets = [part for override in overrides for part in ("--set", override)]
+        arguments = ["--space", file, "--name", name, "--address", cluster, *sets]
+        return call("tune.run", *arguments, **variables)
+
+    return run
+
+
+@pytest.fixture
+def study() -> Callable[[Path], list[FrozenTrial]]:
+    """The trials in an experiment directory's study."""
+
+    def read(experiment: Path) -> list[FrozenTrial]:
+        storage = JournalStorage(JournalFileBackend(str(experiment / "study.journal")))
+        (name,) = optuna.get_all_study_names(storage)
+        return optuna.load_study(study_name=name, storage=storage).trials
+
+    return read
+
+
+@pytest.fixture
+def row() -> Callable[[str, str], str]:
+    """A row of the closing table."""
+
+    def read(out: str, name: str) -> str:
+        found = re.search(rf"^│ {re.escape(name)} +│ (.*?) +│$", out, re.MULTILINE)
+        assert found, f"no row {name!r} in:\n{out}"
+        return found.group(1)
+
+    return read

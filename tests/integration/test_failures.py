@@ -1,0 +1,144 @@
+"""What goes wrong in a search: said in a line, never at the cost of what was done."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+TINY = ("data.limit=400", "retrain.epochs=1", "scheduler.max_epochs=3", "trainer.log_every_n_steps=5")
+SPACES = Path(__file__).parents[2] / "search_spaces"
+
+OWN = """
+data: {source: digits, limit: 1300}
+space:
+  network: own:NETWORK
+  width: {type: categorical, options: [0.5, 2.0]}
+  learning_rate: 0.01
+search: {trials: 6, sampler: random, seed: 1}
+scheduler: {type: none, max_epochs: 3}
+retrain: {epochs: 1}
+"""
+
+
+@pytest.fixture
+def own(folder):
+    """Writes an experiment file for one of the user's own networks, and names it."""
+
+    def write(network: str) -> Path:
+        file = folder / "own.yaml"
+        file.write_text(OWN.replace("NETWORK", network))
+        return file
+
+    return write
+
+
+def test_more_gpus_than_the_cluster_has_are_refused_at_once(search, folder):
+    done = search("quickstart.yaml", "resources.gpus_per_trial=1")
+    assert done.code == 2
+    assert done.err == (
+        "error: resources.gpus_per_trial: got 1, and no node of the cluster has that much "
+        "(1 node: 2 CPUs, 0 GPUs); lower it, as in --set resources.gpus_per_trial=auto\n"
+    )
+    assert not (folder / "experiments" / "test").exists()
+
+
+def test_a_cluster_that_is_not_there_is_said_at_once(call):
+    done = call("tune.run", "--space", SPACES / "quickstart.yaml", "--address", "127.0.0.1:9", timeout=30)
+    assert done.code == 2
+    assert "--address 127.0.0.1:9: no Ray cluster answers there" in done.err
+    assert done.err.count("\n") == 1
+
+
+def test_trials_that_raise_are_recorded_and_the_others_go_on(search, own, folder, study, row):
+    done = search(own("fragile"))
+    assert done.code == 0, done.err
+    trials = study(folder / "experiments" / "test")
+    assert len(trials) == 6
+    for trial in trials:
+        assert trial.state.name == ("FAIL" if trial.params["width"] > 1 else "COMPLETE")
+    reasons = {trial.user_attrs["reason"] for trial in trials if trial.state.name == "FAIL"}
+    assert reasons == {"ValueError: this network cannot be 2.0 wide"}
+    assert "failed" in row(done.out, "trials")
+
+
+def test_a_search_whose_trials_all_raise_ends_after_three_with_the_first_traceback(search, own, folder, study):
+    done = search(own("broken"), "search.trials=20")
+    assert done.code == 1
+    assert done.err.count("Traceback (most recent call last)") == 1
+    assert done.err.count("this network was never finished") == 2
+    assert done.err.endswith("trials gave a value; the first: ValueError: this network was never finished\n")
+    # three in a row, and what the other slot had begun by then
+    assert 3 <= len(study(folder / "experiments" / "test")) <= 5
+
+
+def test_a_network_that_cannot_be_imported_is_the_users_to_repair(search, own):
+    done = search(own("misspelt"))
+    assert done.code == 2
+    assert done.err.startswith("error: network own:misspelt cannot be imported: ")
+    assert "Traceback" not in done.err
+
+
+def test_a_trial_whose_loss_is_no_number_is_stopped_and_never_wins(search, own, folder, study, row):
+    done = search(own("exploding"))
+    assert done.code == 0, done.err
+    diverged = [trial for trial in study(folder / "experiments" / "test") if trial.user_attrs["state"] == "diverged"]
+    assert diverged
+    for trial in diverged:
+        assert trial.params["width"] == 2.0
+        assert trial.state.name == "FAIL"
+        assert "was nan at epoch" in trial.user_attrs["reason"]
+    assert "width 0.5" in row(done.out, "HParams")
+
+
+def test_a_time_budget_ends_the_search_and_what_is_there_is_retrained(search, folder, study, row):
+    done = search("quickstart.yaml", "search.trials=1000", "search.time_budget_s=12", "retrain.epochs=1")
+    assert done.code == 0, done.err
+    reasons = [trial.user_attrs.get("reason", "") for trial in study(folder / "experiments" / "test")]
+    assert len(reasons) < 1000
+    assert any("the search's 12 s were up (search.time_budget_s)" in reason for reason in reasons)
+    assert row(done.out, "test accuracy")
+
+
+def test_ctrl_c_ends_without_a_traceback_and_keeps_the_study(cluster, folder, study):
+    command = [sys.executable, "-m", "tune.run", "--space", SPACES / "quickstart.yaml", "--address", cluster]
+    running = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert running.stdout is not None
+    assert "trial" in running.stdout.readline()
+    running.send_signal(signal.SIGINT)
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert "Traceback" not in err
+    assert "interrupted; what was recorded stays in" in err
+    assert any(trial.intermediate_values for trial in study(folder / "experiments" / "quickstart"))
+    time.sleep(1)  # the cluster takes the job's processes down
+
+
+def test_two_searches_of_one_seed_give_the_same_values(search, folder, study):
+    one_slot = (*TINY, "resources.max_concurrent=1", "search.trials=4")
+    for name in ("first", "second"):
+        done = search("quickstart.yaml", *one_slot, name=name)
+        assert done.code == 0, done.err
+    first, second = (study(folder / "experiments" / name) for name in ("first", "second"))
+    assert [trial.params for trial in first] == [trial.params for trial in second]
+    assert [trial.intermediate_values for trial in first] == [trial.intermediate_values for trial in second]
+    first_model, second_model = (
+        (folder / "experiments" / name / "model" / "metrics.json").read_text() for name in ("first", "second")
+    )
+    assert first_model == second_model
+
+
+def test_wandb_offline_keeps_a_run_a_trial_and_the_final_one_without_a_key(search, folder):
+    done = search("quickstart.yaml", *TINY, "search.trials=3", WANDB_MODE="offline")
+    assert done.code == 0, done.err
+    runs = list((folder / "experiments" / "test" / "wandb" / "wandb").glob("offline-run-*/run-*.wandb"))
+    assert len(runs) == 4
+
+
+def test_wandb_online_without_a_key_says_offline_and_goes_on(search, folder):
+    done = search("quickstart.yaml", *TINY, "search.trials=2", "tracking.wandb=online", HOME=str(folder))
+    assert done.code == 0, done.err
+    assert "W&B: no API key, so runs are kept in" in done.out
+    assert list((folder / "experiments" / "test" / "wandb" / "wandb").glob("offline-run-*"))

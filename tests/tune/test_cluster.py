@@ -1,0 +1,71 @@
+import pytest
+
+from tune.cluster import Node, Share, share
+from tune.errors import ResourcesError
+from tune.spec import ResourcesConfig
+
+
+def of(**given: object) -> ResourcesConfig:
+    return ResourcesConfig.model_validate(given)
+
+
+@pytest.mark.parametrize(
+    ("resources", "nodes", "expected"),
+    [
+        # auto: a core each without GPUs; with them one GPU, and the cores that are its share
+        (of(), [Node(8, 0)], Share(1, 0, 8)),
+        (of(), [Node(16, 4)], Share(4, 1, 4)),
+        (of(), [Node(2, 4)], Share(1, 1, 2)),
+        (of(), [Node(16, 4), Node(8, 4)], Share(2, 1, 8)),
+        (of(), [Node(8, 0), Node(16, 2)], Share(8, 1, 2)),
+        (of(gpus_per_trial=0), [Node(16, 4)], Share(1, 0, 16)),
+        (of(cpus_per_trial=2), [Node(7, 0), Node(3, 0)], Share(2, 0, 4)),
+        (of(cpus_per_trial=2.5), [Node(5, 0)], Share(2.5, 0, 2)),
+        # fractions that floats cannot hold still add up to a whole
+        (of(cpus_per_trial=0.1), [Node(1, 0)], Share(0.1, 0, 10)),
+        (of(cpus_per_trial=1, gpus_per_trial=0.1), [Node(64, 1)], Share(1, 0.1, 10)),
+        (of(gpus_per_trial=0.1), [Node(40, 1)], Share(4, 0.1, 10)),
+        # a fraction never spans two GPUs: 0.4 fits twice on each of two, not five times on both
+        (of(gpus_per_trial=0.4), [Node(8, 2)], Share(2, 0.4, 4)),
+        (of(gpus_per_trial=0.5), [Node(8, 2)], Share(2, 0.5, 4)),
+        (of(max_concurrent=3), [Node(8, 0)], Share(1, 0, 3)),
+        (of(max_concurrent=30), [Node(8, 0)], Share(1, 0, 8)),
+    ],
+)
+def test_what_a_trial_takes_and_how_many_fit(resources, nodes, expected):
+    assert share(resources, nodes) == expected
+
+
+@pytest.mark.parametrize(
+    ("resources", "nodes", "message"),
+    [
+        (
+            of(cpus_per_trial=16),
+            [Node(8, 0)],
+            "resources.cpus_per_trial: got 16, and no node of the cluster has that much (1 node: 8 CPUs, 0 GPUs); "
+            "lower it, as in --set resources.cpus_per_trial=auto",
+        ),
+        (
+            of(gpus_per_trial=1),
+            [Node(8, 0), Node(4, 0)],
+            "resources.gpus_per_trial: got 1, and no node of the cluster has that much "
+            "(2 nodes: 8 CPUs, 0 GPUs and 4 CPUs, 0 GPUs); lower it, as in --set resources.gpus_per_trial=auto",
+        ),
+        (
+            of(gpus_per_trial=0.5),
+            [Node(2, 0)] * 5,
+            "resources.gpus_per_trial: got 0.5, and no node of the cluster has that much (5 nodes: "
+            "2 CPUs, 0 GPUs and 2 CPUs, 0 GPUs and 2 CPUs, 0 GPUs and 2 CPUs, 0 GPUs, …); "
+            "lower it, as in --set resources.gpus_per_trial=auto",
+        ),
+    ],
+)
+def test_a_trial_that_fits_nowhere_is_refused_with_what_there_is(resources, nodes, message):
+    with pytest.raises(ResourcesError) as caught:
+        share(resources, nodes)
+    assert str(caught.value) == message
+
+
+def test_cores_of_one_machine_and_the_gpu_of_another_make_no_place():
+    with pytest.raises(ResourcesError, match=r"^resources\.cpus_per_trial: got 4, and no node"):
+        share(of(cpus_per_trial=4, gpus_per_trial=1), [Node(2, 1), Node(8, 0)])
