@@ -19,7 +19,7 @@ Metric = Literal["train_loss", "train_accuracy", "val_loss", "val_accuracy"]
 class Section(BaseModel):
     """A section of the experiment file: unknown names and wrong types are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class DataConfig(Section):
@@ -58,7 +58,8 @@ class TrainerConfig(Section):
     devices: Annotated[int, Field(ge=1, description="Devices a training uses")] = 1
     log_every_n_steps: Annotated[int, Field(ge=1, description="Steps between two logged values")] = 50
     fast_dev_run: Annotated[
-        bool | int, Field(description="Run so many batches of everything, to find bugs; true is one")
+        bool | Annotated[int, Field(ge=1)],
+        Field(description="Run so many batches of everything, to find bugs; true is one"),
     ] = False
     early_stopping: Annotated[EarlyStopping | None, Field(description="Off unless given")] = None
     prediction_images: Annotated[

@@ -35,6 +35,8 @@ def _named(hparams: HParams, classes: int, channels: int, image_size: int) -> nn
     if hparams.network == "cnn":
         return cnn(classes, channels, image_size, hparams.width, hparams.dropout)
     if hparams.network == "resnet9":
+        if image_size < 8:
+            raise UserError(f"resnet9 halves images three times: data.image_size is {image_size}, must be at least 8")
         return resnet9(classes, channels, hparams.width, hparams.dropout)
     if hparams.network in _RESNET_BLOCKS:
         return resnet(hparams, classes, channels)

@@ -33,7 +33,7 @@ def check(files: tuple[Path, ...], overrides: tuple[str, ...]) -> None:
             click.echo(str(error), err=True)
         else:
             searched = [domain.key for domain in experiment.space.searched()]
-            click.echo(f"{file}: right; searches {', '.join(searched) or 'nothing'}")
+            click.echo(f"{file}: ok, searches {', '.join(searched) or 'nothing'}")
     sys.exit(2 if wrong else 0)
 
 

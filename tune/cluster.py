@@ -18,6 +18,7 @@ _ENVIRONMENT = {
     "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_IGNORE_UNHANDLED_ERRORS": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 
@@ -91,10 +92,12 @@ def _check_listening(address: str) -> None:
         raise ResourcesError(f"--address {address}: no Ray cluster answers there ({error}); {_JOINING}") from None
 
 
-def share(resources: ResourcesConfig, nodes: list[Node]) -> Share:
+def share(resources: ResourcesConfig, nodes: list[Node], accelerator: str = "auto") -> Share:
     """What each trial takes of `nodes`. Pure. Raises ResourcesError if no node can hold even one trial."""
     gpus = resources.gpus_per_trial
-    if gpus == "auto":
+    if gpus == "auto" and accelerator == "cpu":
+        gpus = 0.0
+    elif gpus == "auto":
         gpus = 1.0 if any(node.gpus >= 1 for node in nodes) else 0.0
     cpus = resources.cpus_per_trial
     if cpus == "auto":

@@ -101,7 +101,10 @@ def _check_name(name: str) -> None:
 
 def begin(directory: ExperimentDir, experiment: Experiment, command: str, fingerprint: str) -> None:
     """Makes the directory, with experiment.yaml: the resolved spec, and where and of what it is run."""
-    directory.path.mkdir()
+    try:
+        directory.path.mkdir()
+    except FileExistsError:
+        raise NameTakenError(f"the experiment {directory.path} was begun by someone else just now") from None
     provenance = {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command,

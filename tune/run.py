@@ -45,7 +45,9 @@ def main(
             click.echo(f"error: {line}", err=True)
         sys.exit(2)
     except SearchFailedError as error:
-        click.echo(f"{error.traceback.rstrip()}\n\nerror: {error}".strip(), err=True)
+        if error.traceback:
+            click.echo(f"The first trial that failed:\n\n{error.traceback.rstrip()}\n", err=True)
+        click.echo(f"error: {error}", err=True)
         sys.exit(1)
     except KeyboardInterrupt:
         click.echo("interrupted; what was recorded stays in the experiment directory", err=True)
@@ -122,7 +124,7 @@ def _on_cluster(
 
     began = time.monotonic()
     with cluster.connected(address) as nodes:
-        share = cluster.share(experiment.resources, nodes)
+        share = cluster.share(experiment.resources, nodes, experiment.trainer.accelerator)
         from tune.final import make_model_on_cluster
         from tune.search import search
 

@@ -6,6 +6,7 @@ from typing import Any
 from ray.tune.experiment import Trial as RayTrial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
+from cifar.config import METRICS
 from tune.rungs import Rungs, rung_epochs
 from tune.spec import SchedulerConfig, SearchConfig
 
@@ -31,9 +32,10 @@ class RungScheduler(FIFOScheduler):
         if trial.trial_id in self.verdicts or result.get("done"):
             return TrialScheduler.CONTINUE
         epoch, value = result["training_iteration"], result[self.search.metric]
-        if not math.isfinite(value):
-            self.verdicts[trial.trial_id] = (True, f"{self.search.metric} was {value} at epoch {epoch}")
-            return TrialScheduler.STOP
+        for name in METRICS:  # accuracy stays a number when the loss no longer is
+            if not math.isfinite(result.get(name, 0.0)):
+                self.verdicts[trial.trial_id] = (True, f"{name} was {result[name]} at epoch {epoch}")
+                return TrialScheduler.STOP
         verdict = self.rungs.judge(epoch, value)
         if verdict is None or verdict.passes:
             return TrialScheduler.CONTINUE

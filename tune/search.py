@@ -85,10 +85,8 @@ class Recorder(ray_tune.Callback):
         if verdict := self.scheduler.verdicts.get(trial.trial_id):
             diverged, mine.reason = verdict
             mine.state = "diverged" if diverged else "stopped"
-        elif trial.last_result.get("done"):
-            mine.state = "completed"
         else:
-            mine.state, mine.reason = "stopped", self.limits.reason
+            mine.state = "completed"
         self.limits.ended_well = True
         self._ended(mine)
 
@@ -101,6 +99,13 @@ class Recorder(ray_tune.Callback):
         mine.state, mine.reason = "failed", lines[-1] if lines else "the actor died"
         self.limits.failures += 1
         self._ended(mine)
+
+    def close(self) -> None:
+        """Ends what the end of the search cut off: Tune stops such trials without a word."""
+        for number, hparams in self.log.unfinished():
+            mine = self.trials.setdefault(number, Trial(number, hparams))
+            mine.state, mine.reason = "stopped", self.limits.reason
+            self._ended(mine)
 
     def _mine(self, trial: RayTrial) -> Trial:
         number = trial.config["number"]
@@ -158,6 +163,7 @@ def search(
         ),
     )
     results = tuner.fit()
+    recorder.close()
     for index in range(len(results)):
         result = results[index]
         if result.config and result.best_checkpoints:

@@ -67,6 +67,10 @@ class StudyLog:
         """A trial's value after `epoch`."""
         self._running[number].report(value, step=epoch)
 
+    def unfinished(self) -> list[tuple[int, dict[str, Any]]]:
+        """Number and HParams of the trials proposed whose end is not known."""
+        return [(number, trial.user_attrs["hparams"]) for number, trial in self._running.items()]
+
     def end(self, trial: Trial) -> None:
         """A trial's end: state, last value if it is a number, and reason."""
         mine = self._running.pop(trial.number)

@@ -19,8 +19,8 @@ class FloatDomain(Section):
     """Numbers between two bounds, both included."""
 
     type: Literal["float"]
-    lower: Annotated[float, Field(allow_inf_nan=False)]
-    upper: Annotated[float, Field(allow_inf_nan=False)]
+    lower: float
+    upper: float
     log: Annotated[bool, Field(description="Draw the logarithm uniformly")] = False
 
 

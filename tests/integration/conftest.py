@@ -35,7 +35,7 @@ def fragile(classes, channels, image_size, width):
     return linear(classes, channels, image_size)
 
 
-def broken(classes, channels, image_size):
+def broken(classes, channels, image_size, width):
     raise ValueError("this network was never finished")
 
 

@@ -24,12 +24,12 @@ def test_a_right_file_is_told_with_what_it_searches():
     assert result.exit_code == 0
     assert result.stderr == ""
     keys = "width, batch_size, learning_rate, weight_decay, translate, momentum, optimizer"
-    assert result.stdout == f"{QUICKSTART}: right; searches {keys}\n"
+    assert result.stdout == f"{QUICKSTART}: ok, searches {keys}\n"
 
 
 def test_a_file_that_searches_nothing_is_right_too(experiment_file):
     file = experiment_file("data: {source: digits}\nspace: {width: 0.5}\n")
-    assert call("check", file).stdout == f"{file}: right; searches nothing\n"
+    assert call("check", file).stdout == f"{file}: ok, searches nothing\n"
 
 
 def test_every_file_is_checked_and_every_problem_told(experiment_file):
@@ -38,7 +38,7 @@ def test_every_file_is_checked_and_every_problem_told(experiment_file):
     missing = wrong.with_name("rigth.yaml")
     result = call("check", wrong, missing, right)
     assert result.exit_code == 2
-    assert result.stdout == f"{right}: right; searches nothing\n"
+    assert result.stdout == f"{right}: ok, searches nothing\n"
     assert result.stderr.splitlines() == [
         f"{wrong}:2:9: space.lr: unknown parameter; did you mean 'learning_rate'?",
         f"{wrong}:3:18: search.trials: got 0, must be at least 1",
