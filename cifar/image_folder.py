@@ -130,14 +130,16 @@ def _decode_all(root: Path, listing: _Listing, size: int, split: str, folder: Pa
     from rich.console import Console
     from rich.progress import track
 
+    console = Console(stderr=True)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         decoded = pool.map(lambda file: decode(file, size), listing.files)
         bar = track(
             decoded,
             f"Decoding {split} images",
             total=len(listing.files),
-            console=Console(stderr=True),
+            console=console,
             transient=True,
+            disable=not console.is_terminal,
         )
         results = list(bar)
     good = [index for index, result in enumerate(results) if not isinstance(result, str)]

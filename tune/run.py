@@ -69,9 +69,8 @@ def _show_plan(file: Path, overrides: tuple[str, ...]) -> None:
     rungs = rung_epochs(scheduler.grace_period, scheduler.reduction_factor, scheduler.max_epochs)
     reached = expected_trials(trials, rungs, scheduler.reduction_factor)
     for epoch, count in zip((*rungs, scheduler.max_epochs), reached, strict=True):
-        click.echo(
-            f"# epoch {epoch}: {'end' if epoch == scheduler.max_epochs else 'rung'}, about {count} trials get there"
-        )
+        there = "1 trial gets" if count == 1 else f"{count} trials get"
+        click.echo(f"# epoch {epoch}: {'end' if epoch == scheduler.max_epochs else 'rung'}, about {there} there")
     expected = expected_epochs(trials, rungs, scheduler.reduction_factor, scheduler.max_epochs)
     click.echo(f"# about {expected} epochs, at most {full}, and {experiment.retrain.epochs} of the retrain")
 

@@ -1,0 +1,23 @@
+"""The README's promise for a folder of one's own images, on real ones."""
+
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+
+DATA = Path(os.environ.get("CIFAR_DATA", Path(__file__).parents[3] / "shared" / "data"))
+ARCHIVE = DATA / "cifar10-lossless-6k.tar"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.skipif(not ARCHIVE.exists(), reason="needs the lossless CIFAR-10 subset; CIFAR_DATA names its folder")
+def test_six_thousand_images_reach_seventy_per_cent(call, folder, row, study):
+    with tarfile.open(ARCHIVE) as archive:
+        archive.extractall(folder / "images", filter="data")
+    space = Path(__file__).parents[2] / "search_spaces" / "image_folder.yaml"
+    done = call("tune.run", "--space", space, "--set", f"data.root={folder / 'images'}", timeout=1100)
+    assert done.code == 0, done.err
+    assert len(study(folder / "experiments" / "image_folder")) >= 8
+    assert float(row(done.out, "test accuracy").split("%")[0]) >= 70

@@ -1,0 +1,126 @@
+"""Calls of `python -m tune.run` that must end before any cluster is started."""
+
+import socket
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from tune.run import main
+
+SPACES = Path(__file__).parents[2] / "search_spaces"
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.setenv("CIFAR_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object) -> Result:
+        return CliRunner().invoke(main, list(map(str, arguments)))
+
+    return call
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Twenty noisy images in each of two classes and two splits; the folder may be spoilt by the test."""
+    generator = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for label in ("cat", "dog"):
+            folder = tmp_path / "images" / split / label
+            folder.mkdir(parents=True)
+            for index in range(20):
+                Image.fromarray(generator.integers(256, size=(9, 9, 3), dtype=np.uint8)).save(folder / f"{index}.png")
+    return tmp_path / "images"
+
+
+def remove(folder: Path) -> None:
+    for path in sorted(folder.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    folder.rmdir()
+
+
+def test_the_plan_shows_the_experiment_the_rungs_and_the_cost_and_starts_nothing(run, tmp_path):
+    overrides = (
+        "search.trials=16",
+        "scheduler.max_epochs=9",
+        "scheduler.grace_period=1",
+        "scheduler.reduction_factor=3",
+    )
+    sets = [word for override in overrides for word in ("--set", override)]
+    result = run("--space", SPACES / "quickstart.yaml", "--dry-run", *sets)
+    assert result.exit_code == 0
+    assert "trials: 16\n" in result.stdout
+    assert "# epoch 1: rung, about 16 trials get there\n# epoch 3: rung, about 5 trials get there\n" in result.stdout
+    assert "# epoch 9: end, about 1 trial gets there\n" in result.stdout
+    # 16 for the first epoch, 5 for the next two, 1 for the six after
+    assert "# about 32 epochs, at most 144, and " in result.stdout
+    assert not (tmp_path / "experiments").exists()
+
+
+def test_the_plan_without_early_stopping(run):
+    result = run("--space", SPACES / "baseline.yaml", "--dry-run")
+    assert result.stdout.endswith("# no early stopping: 50 epochs, and 20 of the retrain\n")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda root: remove(root), "data.root {root} does not exist; images belong in {root}/train/<class>/"),
+        (lambda root: remove(root / "train"), "data.root {root} has no folder train/"),
+        (lambda root: [remove(root / "train" / name) for name in ("cat", "dog")], "{root}/train is empty"),
+        (lambda root: remove(root / "train" / "dog"), "{root} has one class only, 'cat'"),
+        (lambda root: remove(root / "test" / "dog"), "{root}/test has no image of the class 'dog'"),
+        (lambda root: (root / "test" / "bird").mkdir(), "{root}/test has the class 'bird', which {root}/train lacks"),
+        (lambda root: (root / "train" / "cat" / "x.png").write_text("no"), "1 of 41 files in {root}/train are broken"),
+    ],
+)
+def test_images_laid_out_wrong_are_told_in_one_line(run, images, tmp_path, spoil, message):
+    spoil(images)
+    result = run("--space", SPACES / "image_folder.yaml", "--set", f"data.root={images}")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: " + message.format(root=images))
+    assert result.stderr.count("\n") == 1
+    assert list((tmp_path / "experiments").iterdir()) == []
+
+
+def test_cifar10_without_a_network_says_what_to_do(run, tmp_path, monkeypatch):
+    # a proxy that refuses: the same on a machine that has a network
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{closed.getsockname()[1]}")
+        result = run("--space", SPACES / "cnn.yaml", "--set", f"data.root={tmp_path / 'downloads'}")
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"error: cifar10 is not in {tmp_path / 'downloads'} and cannot be downloaded (")
+    assert "--set data.source=digits" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_storage_that_cannot_be_written_is_refused_before_anything_is_read(run, tmp_path):
+    (tmp_path / "file").write_text("")
+    result = run("--space", SPACES / "quickstart.yaml", "--storage", tmp_path / "file" / "below")
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"error: --storage {tmp_path / 'file' / 'below'}: Not a directory")
+
+
+def test_a_name_in_use_is_refused_and_a_free_one_suggested(run, tmp_path):
+    (tmp_path / "experiments" / "quickstart").mkdir(parents=True)
+    (tmp_path / "experiments" / "quickstart-2").mkdir()
+    result = run("--space", SPACES / "quickstart.yaml")
+    assert result.exit_code == 2
+    assert "as in --name quickstart-3" in result.stderr
+
+
+def test_every_problem_of_a_file_comes_at_once_each_in_a_line(run):
+    result = run("--space", SPACES / "quickstart.yaml", "--set", "search.trials=0", "--set", "search.sampler=tpee")
+    assert result.exit_code == 2
+    assert [line.partition(": ")[0] for line in result.stderr.splitlines()] == ["error", "error"]
+
+
+def test_a_misspelt_option_suggests_the_right_one(run):
+    result = run("--spce", SPACES / "quickstart.yaml")
+    assert result.exit_code == 2
+    assert "'--space'" in result.stderr
