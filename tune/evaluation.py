@@ -21,7 +21,7 @@ CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
-class TestFigures:
+class Evaluation:
     """What one reading of the test set gave. confusion: rows of true, columns of predicted classes."""
 
     accuracy: float
@@ -47,7 +47,7 @@ def evaluate(
     data: "TrainingData",
     directory: ExperimentDir,
     loggers: list["Logger"],
-) -> TestFigures:
+) -> Evaluation:
     """Reads the test set with `model`, and notes the reading in the ledger before anyone sees the figure."""
     from cifar.datamodule import ImageDataModule
     from cifar.train import test
@@ -56,7 +56,7 @@ def evaluate(
     metrics, confusion = test(model, module, experiment.trainer, loggers=loggers)
     right, total = int(confusion.trace()), int(confusion.sum())
     low, high = wilson_interval(right, total)
-    figures = TestFigures(
+    figures = Evaluation(
         accuracy=right / total,
         low=low,
         high=high,
@@ -69,7 +69,7 @@ def evaluate(
     return figures
 
 
-def _note(ledger: Path, checkpoint: Path, figures: TestFigures) -> None:
+def _note(ledger: Path, checkpoint: Path, figures: Evaluation) -> None:
     line = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "model": hashlib.blake2b(checkpoint.read_bytes(), digest_size=16).hexdigest(),

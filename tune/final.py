@@ -5,7 +5,7 @@ from typing import Any
 
 import ray
 
-from tune.evaluation import TestFigures
+from tune.evaluation import Evaluation
 from tune.experiment import ExperimentDir
 from tune.spec import Experiment
 from tune.tracking import Tracking
@@ -25,7 +25,7 @@ class _LastMile:
 
     def run(
         self, experiment: Experiment, winner: Trial, directory: ExperimentDir, tracking: Tracking, cpus: int
-    ) -> TestFigures:
+    ) -> Evaluation:
         import torch
 
         from tune.winner import make_model
@@ -46,7 +46,7 @@ def make_model_on_cluster(
     cpus: float,
     gpus: float,
     say: Callable[[str], None],
-) -> TestFigures:
+) -> Evaluation:
     """`tune.winner.make_model` in an actor with `cpus` and `gpus`; `say` hears how far it is, about twice a second.
 
     Raises what it raised.
@@ -57,7 +57,7 @@ def make_model_on_cluster(
     while not ray.wait([figures], timeout=_POLL_S)[0]:
         say(ray.get(actor.line.remote()))
     try:
-        result: TestFigures = ray.get(figures)
+        result: Evaluation = ray.get(figures)
     except ray.exceptions.RayTaskError as error:
         raise error.cause from error
     return result

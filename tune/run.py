@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from cifar.sources import TrainingData
-    from tune.evaluation import TestFigures
+    from tune.evaluation import Evaluation
     from tune.experiment import ExperimentDir
     from tune.spec import Experiment
     from tune.trials import Trial
@@ -77,7 +77,7 @@ def _show_plan(file: Path, overrides: tuple[str, ...]) -> None:
 
 def run(
     file: Path, overrides: tuple[str, ...], name: str | None, storage: str, address: str | None
-) -> "tuple[ExperimentDir, TestFigures]":
+) -> "tuple[ExperimentDir, Evaluation]":
     """The whole of `python -m tune.run`, from reading `file` to the closing table.
 
     Raises UserError for what the user can repair, SearchFailedError if no trial gave a value.
@@ -114,7 +114,7 @@ def _on_cluster(
     data: "TrainingData",
     address: str | None,
     console: "Console",
-) -> "tuple[ExperimentDir, TestFigures]":
+) -> "tuple[ExperimentDir, Evaluation]":
     from tune import cluster, tracking, winner
     from tune import experiment as experiments
     from tune.progress import Progress

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cifar.hparams import only_with
-from tune.evaluation import TestFigures
+from tune.evaluation import Evaluation
 from tune.experiment import ExperimentDir
 from tune.progress import duration
 from tune.spec import Experiment
@@ -22,7 +22,7 @@ class Summary:
     directory: ExperimentDir
     trials: list[Trial]
     winner: Trial
-    test: TestFigures
+    test: Evaluation
     search_seconds: float
     last_mile_seconds: float
     classes: tuple[str, ...]

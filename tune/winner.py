@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cifar.hparams import HParams
-from tune.evaluation import TestFigures, evaluate
+from tune.evaluation import Evaluation, evaluate
 from tune.experiment import ExperimentDir, to_yaml, whole, write_text
 from tune.spec import Experiment
 from tune.tracking import Tracking, loggers
@@ -49,7 +49,7 @@ def choose(experiment: Experiment, trials: list[Trial], directory: ExperimentDir
 
 def make_model(
     experiment: Experiment, winner: Trial, directory: ExperimentDir, tracking: Tracking, say: Say
-) -> TestFigures:
+) -> Evaluation:
     """Retrains the winner, saves the model, reads the test set, exports, and leaves model/ complete.
 
     `say` hears what is being done. Raises DataError if the images cannot be read.

@@ -1,0 +1,113 @@
+"""The report and the card, from a finished experiment's facts."""
+
+import math
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from cifar.hparams import HParams
+from tune import experiment as experiments
+from tune import spec
+from tune.evaluation import Evaluation
+from tune.report import write_report
+from tune.summary import Summary, print_closing
+from tune.trials import Trial
+
+QUICKSTART = Path(__file__).parents[2] / "search_spaces" / "quickstart.yaml"
+HOSTILE = "</script><script>alert('x')</script> \"quoted\" 🎉"
+
+
+class Tags(HTMLParser):
+    """Counts what a browser would run or fetch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scripts = 0
+        self.fetched: list[str] = []
+        self.headings: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        self.scripts += tag == "script"
+        self.headings += [tag] if re.fullmatch(r"h\d", tag) else []
+        self.fetched += [value for name, value in attrs if name in {"src", "href"}]
+
+
+@pytest.fixture
+def summary(tmp_path):
+    def make(name: str, classes: tuple[str, ...], folder: str = "finished") -> Summary:
+        directory = experiments.reserve(str(tmp_path), folder)
+        experiment = replace(spec.load(QUICKSTART), name=name)
+        experiments.begin(directory, experiment, f"python -m tune.run --name {name!r}", "f" * 32)
+        directory.model.mkdir()
+        point = HParams(optimizer="adamw", learning_rate=0.0123456).model_dump()
+        trials = [
+            Trial(0, point, "stopped", {1: 0.5}, f"stopped at rung 1 {HOSTILE}", 1.0),
+            Trial(1, point, "completed", {1: 0.7, 2: 0.9, 3: 0.8}, "", 3.0),
+            Trial(2, point, "diverged", {1: math.nan}, "val_loss was nan at epoch 1", 1.0),
+            Trial(3, point, "failed", {}, "ValueError: no", 0.0),
+        ]
+        test = Evaluation(0.95, 0.9, 0.98, 100, 0.2, [[48, 2], [3, 47]], [])
+        return Summary(experiment, directory, trials, trials[1], test, 75.0, 12.0, classes, (1, 8, 8))
+
+    return make
+
+
+def _scripts(told: Summary) -> int:
+    write_report(told)
+    tags = Tags()
+    tags.feed(told.directory.report.read_text())
+    return tags.scripts
+
+
+def test_the_report_is_one_harmless_file_whatever_the_names(summary):
+    scripts = _scripts(summary("name", ("cat", "dog"), "harmless"))
+    told = summary(HOSTILE, (HOSTILE, "b" * 200))
+    write_report(told)
+    html = told.directory.report.read_text()
+    tags = Tags()
+    tags.feed(html)
+    assert tags.fetched == []
+    assert tags.headings[0] == "h1"
+    assert "alert('x')</script>" not in html
+    assert "alert(&#39;x&#39;)" in html
+    assert len(html) < 6_000_000
+    assert tags.scripts == scripts, "names bring no script of their own"
+
+
+def test_the_report_gives_the_result_first(summary):
+    told = summary("name", ("cat", "dog"))
+    write_report(told)
+    text = re.sub(r"<script.*?</script>|<style.*?</style>|<[^>]+>", " ", told.directory.report.read_text(), flags=re.S)
+    words = " ".join(text.split())
+    assert words.startswith("name: 95.00% (95 % interval 90.00% to 98.00%, 100 images)")
+    assert (
+        "4 trials: 1 completed, 1 diverged, 1 failed, 1 stopped; 5 epochs. Search 1 min 15 s, last mile 12 s." in words
+    )
+    assert "Trial 1: val_accuracy 0.9000 at epoch 2." in words
+    assert "val_loss was nan at epoch 1" in words
+    assert "ValueError: no" in words
+    assert "learning_rate (searched) 0.01235" in words
+    assert "momentum 0.9" in words
+
+
+def test_the_card_says_how_good_the_model_is_and_how_to_make_it_again(summary):
+    told = summary("name", ("cat", "dog"))
+    write_report(told)
+    card = (told.directory.model / "README.md").read_text()
+    assert "| test accuracy | 95.00% (95 % interval 90.00% to 98.00%, 100 images) |" in card
+    assert "for 2 classes: cat, dog." in card
+    assert "input `images` (n, 1, 8, 8) uint8" in card
+    assert "python -m tune.run --name 'name'" in card
+
+
+def test_the_closing_table_names_only_the_hparams_that_took_part(summary, capsys):
+    print_closing(summary("name", ("cat", "dog")), Console(width=160, highlight=False))
+    out = capsys.readouterr().out
+    assert "learning_rate 0.01235" in out
+    assert "momentum" not in out, "the winner's optimizer has none"
+    assert "trial 1, epoch 2" in out
+    assert "python -m cifar.predict --model " in out
