@@ -36,15 +36,20 @@ class Summary:
         return best
 
     @property
-    def searched_hparams(self) -> dict[str, object]:
-        """The winner's values of the HParams that were searched."""
-        names = {domain.name for domain in self.experiment.space.searched()}
+    def hparams_in_effect(self) -> dict[str, object]:
+        """The winner's HParams without those that its optimizer or schedule does not have."""
         point = self.winner.hparams
         return {
             name: value
             for name, value in point.items()
-            if name in names and all(point[other] in allowed for other, allowed in only_with(name).items())
+            if all(point[other] in allowed for other, allowed in only_with(name).items())
         }
+
+    @property
+    def searched_hparams(self) -> dict[str, object]:
+        """Those of them that were searched."""
+        names = {domain.name for domain in self.experiment.space.searched()}
+        return {name: value for name, value in self.hparams_in_effect.items() if name in names}
 
     def counts(self) -> str:
         """How the trials ended: '16 trials: 5 completed, 11 stopped'."""
