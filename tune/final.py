@@ -5,11 +5,11 @@ from typing import Any
 
 import ray
 
-from tune.evaluation import Evaluation
 from tune.experiment import ExperimentDir
 from tune.spec import Experiment
 from tune.tracking import Tracking
 from tune.trials import Trial
+from tune.winner import Made
 
 _POLL_S = 0.5
 
@@ -25,7 +25,7 @@ class _LastMile:
 
     def run(
         self, experiment: Experiment, winner: Trial, directory: ExperimentDir, tracking: Tracking, cpus: int
-    ) -> Evaluation:
+    ) -> Made:
         import torch
 
         from tune.winner import make_model
@@ -46,18 +46,18 @@ def make_model_on_cluster(
     cpus: float,
     gpus: float,
     say: Callable[[str], None],
-) -> Evaluation:
+) -> Made:
     """`tune.winner.make_model` in an actor with `cpus` and `gpus`; `say` hears how far it is, about twice a second.
 
     Raises what it raised.
     """
     last_mile: Any = ray.remote(_LastMile)
     actor = last_mile.options(num_cpus=cpus, num_gpus=gpus, max_concurrency=2).remote()
-    figures = actor.run.remote(experiment, winner, directory, tracking, max(1, int(cpus)))
-    while not ray.wait([figures], timeout=_POLL_S)[0]:
+    made = actor.run.remote(experiment, winner, directory, tracking, max(1, int(cpus)))
+    while not ray.wait([made], timeout=_POLL_S)[0]:
         say(ray.get(actor.line.remote()))
     try:
-        result: Evaluation = ray.get(figures)
+        result: Made = ray.get(made)
     except ray.exceptions.RayTaskError as error:
         raise error.cause from error
     return result

@@ -115,6 +115,8 @@ def _on_cluster(
     address: str | None,
     console: "Console",
 ) -> "tuple[ExperimentDir, Evaluation]":
+    from dataclasses import replace
+
     from tune import cluster, tracking, winner
     from tune import experiment as experiments
     from tune.progress import Progress
@@ -124,6 +126,9 @@ def _on_cluster(
     began = time.monotonic()
     with cluster.connected(address) as nodes:
         share = cluster.share(experiment.resources, nodes, experiment.trainer.accelerator)
+        if not share.gpus and experiment.trainer.accelerator == "auto":  # leave the GPUs to those who asked
+            on_cpu = experiment.trainer.model_copy(update={"accelerator": "cpu"})
+            experiment = replace(experiment, trainer=on_cpu)
         from tune.final import make_model_on_cluster
         from tune.search import search
 
@@ -139,7 +144,7 @@ def _on_cluster(
         searched = time.monotonic() - began
         cpus = max(node.cpus for node in nodes) if address is None else share.cpus
         with console.status("retraining the winner") as status:
-            figures = make_model_on_cluster(
+            made = make_model_on_cluster(
                 experiment, chosen, directory, tracked, cpus, share.gpus, lambda line: status.update(line)
             )
     summary = Summary(
@@ -147,7 +152,8 @@ def _on_cluster(
         directory=directory,
         trials=trials,
         winner=chosen,
-        test=figures,
+        test=made.test,
+        onnx_error=made.onnx_error,
         search_seconds=searched,
         last_mile_seconds=time.monotonic() - began - searched,
         classes=data.classes,
@@ -155,7 +161,7 @@ def _on_cluster(
     )
     write_report(summary)
     print_closing(summary, console)
-    return directory, figures
+    return directory, made.test
 
 
 def _failure(trials: "list[Trial]", traceback: str) -> Exception:

@@ -26,6 +26,7 @@ class Summary:
     search_seconds: float
     last_mile_seconds: float
     classes: tuple[str, ...]
+    onnx_error: str
     shape: tuple[int, int, int]  # of an image: channels, height, width
 
     @property
@@ -73,6 +74,7 @@ def print_closing(summary: Summary, console: Console) -> None:
     experiment, directory = summary.experiment, summary.directory
     epoch, value = summary.best
     epochs = sum(trial.epochs for trial in summary.trials)
+    model = f"{directory.model}" + (f" (without ONNX: {summary.onnx_error})" if summary.onnx_error else "")
     rows = {
         "winner": f"trial {summary.winner.number}, epoch {epoch}",
         "HParams": ", ".join(f"{name} {shown(value)}" for name, value in summary.searched_hparams.items()) or "fixed",
@@ -81,7 +83,7 @@ def print_closing(summary: Summary, console: Console) -> None:
         "trials": f"{summary.counts()}; {epochs} epochs",
         "time": f"search {duration(summary.search_seconds)}, last mile {duration(summary.last_mile_seconds)}",
         "experiment": str(directory.path),
-        "model": str(directory.model),
+        "model": model,
         "report": str(directory.report),
     }
     table = Table(title=experiment.name, show_header=False, title_justify="left")

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,14 @@ _ONNX_CHECKED = 256  # images
 Say = Callable[[str], None]
 
 
+@dataclass(frozen=True)
+class Made:
+    """What the last mile gave. onnx_error: why there is no model.onnx, or empty."""
+
+    test: Evaluation
+    onnx_error: str
+
+
 def choose(experiment: Experiment, trials: list[Trial], directory: ExperimentDir) -> Trial | None:
     """The trial with the best value among those that neither failed nor diverged, written to winner.yaml."""
     search = experiment.search
@@ -47,12 +55,11 @@ def choose(experiment: Experiment, trials: list[Trial], directory: ExperimentDir
     return winner
 
 
-def make_model(
-    experiment: Experiment, winner: Trial, directory: ExperimentDir, tracking: Tracking, say: Say
-) -> Evaluation:
+def make_model(experiment: Experiment, winner: Trial, directory: ExperimentDir, tracking: Tracking, say: Say) -> Made:
     """Retrains the winner, saves the model, reads the test set, exports, and leaves model/ complete.
 
-    `say` hears what is being done. Raises DataError if the images cannot be read.
+    `say` hears what is being done. A network that ONNX cannot express costs the export only. Raises DataError if the
+    images cannot be read.
     """
     from cifar.datamodule import ImageDataModule
     from cifar.sources import load_training
@@ -71,8 +78,7 @@ def make_model(
         say("evaluating")
         figures = evaluate(experiment, model, data, directory, made)
     say("exporting")
-    with whole(directory.model / "model.onnx") as file:
-        difference = _export(model, data, file)
+    difference, onnx_error = _export(model, data, directory.model / "model.onnx")
     _save_example(data, directory.model / "example.png")
     record = {
         "test": asdict(figures),
@@ -80,9 +86,10 @@ def make_model(
         "classes": list(data.classes),
         "parameters": model.size,
         "onnx_largest_difference": difference,
+        "onnx_error": onnx_error,
     }
     write_text(directory.model / "metrics.json", json.dumps(record, indent=2) + "\n")
-    return figures
+    return Made(figures, onnx_error)
 
 
 def _retrain(
@@ -118,12 +125,17 @@ def _retrain(
     )
 
 
-def _export(model: "ImageClassifier", data: "TrainingData", file: Path) -> float:
+def _export(model: "ImageClassifier", data: "TrainingData", file: Path) -> tuple[float | None, str]:
+    """The largest difference to torch's probabilities, or why there is no file."""
     import torch
 
     from cifar.export import to_onnx
 
-    return to_onnx(model, file, torch.from_numpy(data.train.pixels[:_ONNX_CHECKED].copy()))
+    try:
+        with whole(file) as beside:
+            return to_onnx(model, beside, torch.from_numpy(data.train.pixels[:_ONNX_CHECKED].copy())), ""
+    except Exception as error:  # the exporter and a user's network raise what they like
+        return None, (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _save_example(data: "TrainingData", file: Path) -> None:

@@ -51,7 +51,7 @@ def summary(tmp_path):
             Trial(3, point, "failed", {}, "ValueError: no", 0.0),
         ]
         test = Evaluation(0.95, 0.9, 0.98, 100, 0.2, [[48, 2], [3, 47]], [])
-        return Summary(experiment, directory, trials, trials[1], test, 75.0, 12.0, classes, (1, 8, 8))
+        return Summary(experiment, directory, trials, trials[1], test, 75.0, 12.0, classes, "", (1, 8, 8))
 
     return make
 
