@@ -114,9 +114,14 @@ class PredictionImages(L.Callback):
 
 
 def _first(trainer: L.Trainer, count: int) -> tuple[Tensor, Tensor]:
-    loader = trainer.val_dataloaders
-    assert loader is not None
-    images, labels = zip(*loader, strict=True)
+    loader: Any = trainer.val_dataloaders
+    images: list[Tensor] = []
+    labels: list[Tensor] = []
+    for some, theirs in loader:
+        images.append(some)
+        labels.append(theirs)
+        if sum(map(len, labels)) >= count:
+            break
     return torch.cat(images)[:count], torch.cat(labels)[:count]
 
 

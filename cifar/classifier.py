@@ -73,7 +73,7 @@ class ImageClassifier(L.LightningModule):
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Loss without label smoothing, so that trials compare."""
-        self._evaluate("val", self.val_accuracy, batch)
+        self._measure("val", self.val_accuracy, batch)
 
     def on_test_epoch_start(self) -> None:
         """Lightning resets what is logged; the confusion matrix is not."""
@@ -81,10 +81,10 @@ class ImageClassifier(L.LightningModule):
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """As validation, and the confusion matrix, (classes, classes) with the true class along the first axis."""
-        logits = self._evaluate("test", self.test_accuracy, batch)
+        logits = self._measure("test", self.test_accuracy, batch)
         self.test_confusion.update(logits, batch[1])
 
-    def _evaluate(self, stage: str, accuracy: Metric, batch: tuple[Tensor, Tensor]) -> Tensor:
+    def _measure(self, stage: str, accuracy: Metric, batch: tuple[Tensor, Tensor]) -> Tensor:
         images, labels = batch
         logits = self.forward(images)
         self._log(stage, functional.cross_entropy(logits, labels), accuracy, logits, labels)

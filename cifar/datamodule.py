@@ -13,35 +13,28 @@ from cifar.config import DataConfig
 from cifar.errors import DataError
 from cifar.sources import Images, TrainingData, load_test
 
-_EVALUATION_PIXELS = 2**20  # of one channel, in a batch that needs no gradients
+_NO_GRADIENT_PIXELS = 2**20  # of one channel, in a batch that needs no gradients
 
 
 class Batches:
     """An epoch's batches: (batch, channels, size, size) uint8 and (batch,) int64, both on the arrays' device.
 
-    Shuffled by torch's global generator, so that seeding an epoch fixes it. With several processes each takes its
-    share. A last batch of a single image is left out of training: batch norm cannot use it.
+    Shuffled by torch's global generator, so that seeding an epoch fixes it. A last batch of a single image is left out
+    of training: batch norm cannot use it.
     """
 
     def __init__(self, pixels: Tensor, labels: Tensor, indices: Tensor, batch_size: int, *, train: bool) -> None:
         self.pixels, self.labels, self.indices = pixels, labels, indices
         self.batch_size, self.train = batch_size, train
 
-    def _mine(self) -> int:
-        ranks = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
-        return len(self.indices) // ranks if self.train else len(self.indices)
-
     def __len__(self) -> int:
-        full, rest = divmod(self._mine(), self.batch_size)
+        full, rest = divmod(len(self.indices), self.batch_size)
         return full + (rest > (1 if self.train and full else 0))
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         order = self.indices
         if self.train:
             order = order[torch.randperm(len(order)).to(order.device)]
-            if torch.distributed.is_initialized():
-                share = self._mine()
-                order = order[torch.distributed.get_rank() * share :][:share]
         for start in range(0, len(self) * self.batch_size, self.batch_size):
             chosen = order[start : start + self.batch_size]
             yield self.pixels[chosen], self.labels[chosen]
@@ -64,10 +57,9 @@ class ImageDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> Batches:
         """One epoch of training batches."""
-        batches = self._batches("train", self.data.train, self.training, self.batch_size, train=True)
-        if not self.everything:
-            return batches
-        return self._batches_of_everything()
+        if self.everything:
+            return self._batches_of_everything()
+        return self._batches("train", self.data.train, self.training, self.batch_size, train=True)
 
     def _batches_of_everything(self) -> Batches:
         images = self.data.train
@@ -93,7 +85,7 @@ class ImageDataModule(L.LightningDataModule):
 
     @property
     def _large(self) -> int:
-        return max(self.batch_size, min(1024, _EVALUATION_PIXELS // self.data.image_size**2))
+        return max(self.batch_size, min(1024, _NO_GRADIENT_PIXELS // self.data.image_size**2))
 
     def _batches(
         self, name: str, images: Images, indices: npt.NDArray[np.int64], batch_size: int, *, train: bool

@@ -162,8 +162,10 @@ def _decode_all(root: Path, listing: _Listing, size: int, split: str, folder: Pa
     (partial / "meta.json").write_text(json.dumps({"root": str(root), "split": split, "skipped": skipped}))
     try:
         partial.rename(folder)
-    except OSError:  # another process was first, with the same content
+    except OSError:
         shutil.rmtree(partial)
+        if not folder.is_dir():  # else another process was first, with the same content
+            raise
 
 
 def decode(file: Path, size: int) -> Any:

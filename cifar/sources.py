@@ -54,6 +54,11 @@ class TrainingData:
     fingerprint: str  # of the training images' content
 
     @property
+    def skipped(self) -> tuple[str, ...]:
+        """Broken image files left out, each with the reason."""
+        return self.train.skipped + (self.validation.skipped if self.validation else ())
+
+    @property
     def channels(self) -> int:
         """1 for grey images, 3 for colour."""
         return int(self.train.pixels.shape[1])
@@ -89,12 +94,13 @@ def load_test(config: DataConfig, like: TrainingData) -> Images:
     return _matched(_read(config, "test", like.classes)[0], like.channels)
 
 
-def check_test(config: DataConfig, like: TrainingData) -> None:
-    """Raises DataError if `load_test` is going to, without reading a test image where files can tell."""
-    if config.source == "image_folder":
-        from cifar.image_folder import list_split
+def prepare_test(config: DataConfig, like: TrainingData) -> None:
+    """Downloads or decodes the test images into their cache and gives none of them, so that nothing fails late.
 
-        list_split(resolved_root(config), "test", like.classes)
+    Raises DataError if `load_test` is going to.
+    """
+    if config.source in {"image_folder", "svhn"}:  # the others' come with the training images
+        _read(config, "test", like.classes)
 
 
 def _read(config: DataConfig, split: Split, classes: tuple[str, ...] | None) -> tuple[Images, tuple[str, ...]]:

@@ -46,6 +46,11 @@ def test_every_search_it_names_is_a_valid_experiment(command):
     assert experiment.search.trials >= 1
 
 
+def test_no_figure_is_left_open():
+    assert "MEASURED" not in README
+    assert "TABLE" not in README
+
+
 def test_the_example_file_is_valid(tmp_path):
     (example,) = [block for block in BLOCKS if block.startswith("# yaml-language-server")]
     file = tmp_path / "example.yaml"

@@ -11,18 +11,15 @@ from typing import Any
 from tune.errors import ResourcesError
 from tune.spec import ResourcesConfig
 
-# Settings of Ray Tune for driver and workers: no curves written twice, time for a stopped trial to close its files,
-# Ctrl-C left to us.
+# Settings of Ray for driver and workers.
 _ENVIRONMENT = {
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_IGNORE_UNHANDLED_ERRORS": "1",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # curves are in the study and in TensorBoard files already
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",  # for a stopped trial to close its files before its actor is reused
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is ours
+    "RAY_AIR_NEW_OUTPUT": "0",  # the display is ours
+    "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # errors of trials are told once, by us
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's coming default, and without it a warning on every start
 }
-
-
 _CONNECT_S = 5
 _JOINING = (
     "start one with `ray start --head`, and where it wants a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN; "
@@ -67,8 +64,11 @@ def connected(address: str | None) -> Iterator[list[Node]]:
             ray.init(address=address, runtime_env={"env_vars": _ENVIRONMENT}, **options)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        where = f"no Ray cluster can be joined at --address {address}" if address else "Ray cannot be started"
-        raise ResourcesError(f"{where}: {reason}; {_JOINING}") from None
+        if address is None:
+            raise ResourcesError(
+                f"Ray cannot be started on this machine: {reason}; see /tmp/ray for its logs"
+            ) from None
+        raise ResourcesError(f"--address {address}: no Ray cluster can be joined there: {reason}; {_JOINING}") from None
     try:
         yield [
             Node(node["Resources"].get("CPU", 0), node["Resources"].get("GPU", 0))

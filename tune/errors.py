@@ -5,7 +5,9 @@ cifar.errors.UserError      exit status 2
 ├── StorageError            the experiment directory cannot be made or written
 │   └── NameTakenError      an experiment of that name exists
 └── ResourcesError          the cluster has not what a trial asks for, or cannot be reached
-SearchFailedError           every trial failed: exit status 1, since the fault may be ours
+FailedError                 exit status 1, since the fault may be ours
+├── SearchFailedError       no trial gave a value
+└── RetrainFailedError      the winner stands, the model was not made
 """
 
 from cifar.errors import UserError
@@ -32,9 +34,17 @@ class ResourcesError(UserError):
     """The cluster has not what a trial asks for, or cannot be reached."""
 
 
-class SearchFailedError(Exception):
-    """No trial gave a value. `traceback` is the first trial's, whole."""
+class FailedError(Exception):
+    """The work failed. `traceback` is where, or empty."""
 
     def __init__(self, message: str, traceback: str = "") -> None:
         self.traceback = traceback
         super().__init__(message)
+
+
+class SearchFailedError(FailedError):
+    """No trial gave a value; the traceback is the first trial's."""
+
+
+class RetrainFailedError(FailedError):
+    """The winner could not be made into a model; the search's results are untouched."""

@@ -48,7 +48,7 @@ def evaluate(
     directory: ExperimentDir,
     loggers: list["Logger"],
 ) -> Evaluation:
-    """Reads the test set with `model`, and notes the reading in the ledger before anyone sees the figure."""
+    """Reads the test set with `model`, and notes the reading in the ledger."""
     from cifar.datamodule import ImageDataModule
     from cifar.train import test
 

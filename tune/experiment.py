@@ -101,10 +101,6 @@ def _check_name(name: str) -> None:
 
 def begin(directory: ExperimentDir, experiment: Experiment, command: str, fingerprint: str) -> None:
     """Makes the directory, with experiment.yaml: the resolved spec, and where and of what it is run."""
-    try:
-        directory.path.mkdir()
-    except FileExistsError:
-        raise NameTakenError(f"the experiment {directory.path} was begun by someone else just now") from None
     provenance = {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command,
@@ -114,7 +110,13 @@ def begin(directory: ExperimentDir, experiment: Experiment, command: str, finger
         "platform": platform.platform(),
         "versions": versions(),
     }
-    to_yaml({**experiment.to_dict(), RECORD: provenance}, directory.spec)
+    try:
+        directory.path.mkdir()
+        to_yaml({**experiment.to_dict(), RECORD: provenance}, directory.spec)
+    except FileExistsError:
+        raise NameTakenError(f"the experiment {directory.path} was begun by someone else just now") from None
+    except OSError as error:
+        raise StorageError(f"{directory.path} can no longer be written: {error.strerror or error}") from None
 
 
 def versions() -> dict[str, str]:

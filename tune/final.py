@@ -1,10 +1,12 @@
-"""The last mile on the cluster: one actor retrains, evaluates and exports, while the driver shows how far it is."""
+"""The retrain on the cluster: one actor retrains, evaluates and exports, while the driver shows how far it is."""
 
 from collections.abc import Callable
 from typing import Any
 
 import ray
 
+from cifar.errors import UserError
+from tune.errors import RetrainFailedError
 from tune.experiment import ExperimentDir
 from tune.spec import Experiment
 from tune.tracking import Tracking
@@ -14,7 +16,7 @@ from tune.winner import Made
 _POLL_S = 0.5
 
 
-class _LastMile:
+class _Retrain:
     """Makes the model; `line` says how far it is."""
 
     def __init__(self) -> None:
@@ -47,17 +49,25 @@ def make_model_on_cluster(
     gpus: float,
     say: Callable[[str], None],
 ) -> Made:
-    """`tune.winner.make_model` in an actor with `cpus` and `gpus`; `say` hears how far it is, about twice a second.
+    """`tune.winner.make_model` in an actor with `cpus` and `gpus`; `say` hears each step of it.
 
-    Raises what it raised.
+    Raises the UserError that it raised, RetrainFailedError for anything else.
     """
-    last_mile: Any = ray.remote(_LastMile)
-    actor = last_mile.options(num_cpus=cpus, num_gpus=gpus, max_concurrency=2).remote()
+    retrain: Any = ray.remote(_Retrain)
+    actor = retrain.options(num_cpus=cpus, num_gpus=gpus, max_concurrency=2).remote()
     made = actor.run.remote(experiment, winner, directory, tracking, max(1, int(cpus)))
-    while not ray.wait([made], timeout=_POLL_S)[0]:
-        say(ray.get(actor.line.remote()))
+    said = ""
     try:
+        while not ray.wait([made], timeout=_POLL_S)[0]:
+            line = ray.get(actor.line.remote())
+            if line != said:
+                said = line
+                say(line)
         result: Made = ray.get(made)
     except ray.exceptions.RayTaskError as error:
-        raise error.cause from error
+        if isinstance(error.cause, UserError):
+            raise error.cause from None
+        raise RetrainFailedError(f"{type(error.cause).__name__}: {error.cause}", str(error)) from None
+    except ray.exceptions.RayActorError as error:
+        raise RetrainFailedError(f"its process died ({str(error).splitlines()[0]})") from None
     return result

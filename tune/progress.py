@@ -52,10 +52,16 @@ class Progress:
         self.trials[trial.number] = trial
         self._epochs[trial.number] = trial.epochs
         if trial.state == "running":
+            if self.experiment.search.trials == 1 and trial.epochs:
+                self._plain(f"epoch {trial.epochs}: {self.experiment.search.metric} {trial.values[trial.epochs]:.4f}")
             return
         self._ended.append(self._line(trial))
+        self._plain(self._ended[-1])
+
+    def _plain(self, line: str) -> None:
+        """A line where there is no live view."""
         if not self.console.is_terminal:
-            self.console.print(self._ended[-1], highlight=False, soft_wrap=True, markup=False)
+            self.console.print(line, highlight=False, soft_wrap=True, markup=False)
 
     def _line(self, trial: Trial) -> str:
         search = self.experiment.search
@@ -74,17 +80,18 @@ class Progress:
         bar.add_task(self.experiment.name, total=search.trials, completed=len(self._ended))
         table = Table.grid(padding=(0, 2))
         table.add_row("trials", self._counts())
-        table.add_row("epochs", f"{sum(self._epochs.values())}")
+        table.add_row("epochs", f"{sum(list(self._epochs.values()))}")
         table.add_row("time", self._time())
-        if winner := best_trial([trial for trial in self.trials.values() if trial.state != "failed"], search.maximize):
+        if winner := best_trial(list(self.trials.values()), search.maximize):
             epoch, value = winner.best(search.maximize) or (0, 0.0)
             table.add_row("best", Text(f"{search.metric} {value:.4f} (trial {winner.number}, epoch {epoch})"))
         lines = [Text(line, overflow="ellipsis", no_wrap=True) for line in self._ended[-_SHOWN_ENDS:]]
         return Group(bar, table, *lines)
 
     def _counts(self) -> str:
-        states = [trial.state for trial in self.trials.values()]
-        return ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(sorted(states))) or "starting"
+        states = [trial.state for trial in list(self.trials.values())]
+        counts = ", ".join(f"{states.count(state)} {state}" for state in sorted(set(states) - {"running"}))
+        return f"{states.count('running')} running in {self.slots} slots" + (f", {counts}" if counts else "")
 
     def _time(self) -> str:
         gone = time.monotonic() - self._started

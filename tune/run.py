@@ -2,13 +2,15 @@
 
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from cifar.errors import UserError
-from tune.errors import SearchFailedError
+from tune.errors import FailedError, RetrainFailedError, SearchFailedError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,9 +46,9 @@ def main(
         for line in str(error).splitlines():
             click.echo(f"error: {line}", err=True)
         sys.exit(2)
-    except SearchFailedError as error:
+    except FailedError as error:
         if error.traceback:
-            click.echo(f"The first trial that failed:\n\n{error.traceback.rstrip()}\n", err=True)
+            click.echo(f"The first failure:\n\n{error.traceback.rstrip()}\n", err=True)
         click.echo(f"error: {error}", err=True)
         sys.exit(1)
     except KeyboardInterrupt:
@@ -62,9 +64,10 @@ def _show_plan(file: Path, overrides: tuple[str, ...]) -> None:
     yaml_file.write(experiment.to_dict(), sys.stdout)
     scheduler, trials = experiment.scheduler, experiment.search.trials
     full = trials * scheduler.max_epochs
+    again = experiment.retrain.epochs + (scheduler.max_epochs if experiment.retrain.start == "scratch" else 0)
     click.echo(f"\n# {trials} trials of up to {scheduler.max_epochs} epochs")
     if scheduler.type == "none":
-        click.echo(f"# no early stopping: {full} epochs, and {experiment.retrain.epochs} of the retrain")
+        click.echo(f"# no early stopping: {full} epochs, and {again} of the retrain")
         return
     rungs = rung_epochs(scheduler.grace_period, scheduler.reduction_factor, scheduler.max_epochs)
     reached = expected_trials(trials, rungs, scheduler.reduction_factor)
@@ -72,7 +75,7 @@ def _show_plan(file: Path, overrides: tuple[str, ...]) -> None:
         there = "1 trial gets" if count == 1 else f"{count} trials get"
         click.echo(f"# epoch {epoch}: {'end' if epoch == scheduler.max_epochs else 'rung'}, about {there} there")
     expected = expected_epochs(trials, rungs, scheduler.reduction_factor, scheduler.max_epochs)
-    click.echo(f"# about {expected} epochs, at most {full}, and {experiment.retrain.epochs} of the retrain")
+    click.echo(f"# about {expected} epochs, at most {full}, and {again} of the retrain")
 
 
 def run(
@@ -95,13 +98,10 @@ def run(
     directory = experiments.reserve(storage, experiment.name)
     console = Console(highlight=False)
     data = sources.load_training(experiment.data)
-    sources.check_test(experiment.data, data)
-    if data.train.skipped:
-        console.print(
-            f"{len(data.train.skipped)} broken image files left out: {'; '.join(data.train.skipped)}",
-            markup=False,
-            soft_wrap=True,
-        )
+    sources.prepare_test(experiment.data, data)
+    if skipped := data.skipped:
+        words = "1 broken image file" if len(skipped) == 1 else f"{len(skipped)} broken image files"
+        console.print(f"{words} left out: {'; '.join(skipped)}", markup=False, soft_wrap=True)
     if experiment.data.source != "digits":  # trials run in other folders
         rooted = experiment.data.model_copy(update={"root": str(sources.resolved_root(experiment.data))})
         experiment = replace(experiment, data=rooted)
@@ -143,10 +143,12 @@ def _on_cluster(
             raise _failure(trials, traceback)
         searched = time.monotonic() - began
         cpus = max(node.cpus for node in nodes) if address is None else share.cpus
-        with console.status("retraining the winner") as status:
-            made = make_model_on_cluster(
-                experiment, chosen, directory, tracked, cpus, share.gpus, lambda line: status.update(line)
-            )
+        try:
+            with _told(console) as say:
+                made = make_model_on_cluster(experiment, chosen, directory, tracked, cpus, share.gpus, say)
+        except RetrainFailedError as error:
+            message = f"the retrain failed: {error}; the winner is in {directory.winner}, its checkpoint untouched"
+            raise RetrainFailedError(message, error.traceback) from None
     summary = Summary(
         experiment=experiment,
         directory=directory,
@@ -154,8 +156,9 @@ def _on_cluster(
         winner=chosen,
         test=made.test,
         onnx_error=made.onnx_error,
+        skipped=(*data.skipped, *made.test.skipped),
         search_seconds=searched,
-        last_mile_seconds=time.monotonic() - began - searched,
+        retrain_seconds=time.monotonic() - began - searched,
         classes=data.classes,
         shape=(data.channels, data.image_size, data.image_size),
     )
@@ -166,11 +169,22 @@ def _on_cluster(
 
 def _failure(trials: "list[Trial]", traceback: str) -> Exception:
     """Why a search gave no winner: the user's mistake where a trial named one, else the first traceback."""
-    reasons = [trial.reason for trial in trials if trial.reason]
-    first = reasons[0] if reasons else "no trial was started"
-    if first.startswith("cifar.errors."):
-        return UserError(first.partition(": ")[2])
+    failed = [trial for trial in trials if trial.state == "failed"]
+    if failed and failed[0].users_mistake:
+        return UserError(failed[0].reason.partition(": ")[2])
+    ended = [*failed, *trials]
+    first = ended[0].reason if ended else "none was started"
     return SearchFailedError(f"none of {len(trials)} trials gave a value; the first: {first}", traceback)
+
+
+@contextmanager
+def _told(console: "Console") -> Iterator[Callable[[str], None]]:
+    """Shows what is being done: in one changing line of a terminal, else in a line each."""
+    if not console.is_terminal:
+        yield lambda line: console.print(line, markup=False, soft_wrap=True)
+        return
+    with console.status("retraining the winner") as status:
+        yield status.update
 
 
 if __name__ == "__main__":

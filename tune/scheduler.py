@@ -20,7 +20,7 @@ class RungScheduler(FIFOScheduler):
         epochs: tuple[int, ...] = ()
         if scheduler.type == "asha":
             epochs = rung_epochs(scheduler.grace_period, scheduler.reduction_factor, scheduler.max_epochs)
-        self.rungs = Rungs(epochs, scheduler.reduction_factor, search.maximize)
+        self.rungs = Rungs(epochs, scheduler.reduction_factor, search.maximize, scheduler.min_peers or 0)
         self.verdicts: dict[str, tuple[bool, str]] = {}
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:

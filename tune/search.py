@@ -4,9 +4,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ray import cloudpickle
 from ray import tune as ray_tune
 from ray.tune.experiment import Trial as RayTrial
 
+from cifar.errors import UserError
 from tune.cluster import Share
 from tune.experiment import ExperimentDir
 from tune.progress import Progress
@@ -21,13 +23,11 @@ MAX_FAILURES_IN_A_ROW = 3
 
 
 class Limits(ray_tune.Stopper):
-    """Ends a search whose time is up, or whose first trials all fail. `reason` says which, once it has."""
+    """Ends a search whose time is up, or that someone else gave a `reason` to end."""
 
     def __init__(self, time_budget_s: float | None) -> None:
         self.deadline = time.monotonic() + time_budget_s if time_budget_s else None
         self.budget = time_budget_s
-        self.failures = 0
-        self.ended_well = False
         self.reason = ""
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
@@ -36,11 +36,8 @@ class Limits(ray_tune.Stopper):
 
     def stop_all(self) -> bool:
         """Whether the search is over."""
-        if not self.reason:
-            if self.deadline is not None and time.monotonic() > self.deadline:
-                self.reason = f"the search's {self.budget:g} s were up (search.time_budget_s)"
-            elif self.failures >= MAX_FAILURES_IN_A_ROW and not self.ended_well:
-                self.reason = f"the first {self.failures} trials failed"
+        if not self.reason and self.deadline is not None and time.monotonic() > self.deadline:
+            self.reason = f"the search's {self.budget:g} s were up (search.time_budget_s)"
         return bool(self.reason)
 
 
@@ -61,7 +58,7 @@ class Recorder(ray_tune.Callback):
         self.first_traceback = ""
 
     def __getstate__(self) -> dict[str, Any]:
-        """Ray Tune pickles its parts to restore them; ours are rebuilt from the study instead."""
+        """Ray Tune pickles its parts to restore a search; this one is not restored."""
         return {}
 
     def on_trial_start(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
@@ -87,25 +84,37 @@ class Recorder(ray_tune.Callback):
             mine.state = "diverged" if diverged else "stopped"
         else:
             mine.state = "completed"
-        self.limits.ended_well = True
         self._ended(mine)
 
     def on_trial_error(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
         """A trial raised."""
         mine = self._mine(trial)
-        traceback = Path(trial.error_file).read_text() if trial.error_file else ""
-        self.first_traceback = self.first_traceback or traceback
-        lines = [line for line in traceback.strip().splitlines() if line.strip()]
-        mine.state, mine.reason = "failed", lines[-1] if lines else "the actor died"
-        self.limits.failures += 1
+        cause = _cause(trial)
+        first_line = (str(cause).strip().splitlines() or [""])[0]
+        mine.state, mine.reason = "failed", f"{type(cause).__name__}: {first_line}"
+        mine.users_mistake = isinstance(cause, UserError)
+        if trial.error_file and not self.first_traceback:
+            self.first_traceback = Path(trial.error_file).read_text()
+        if self._hopeless():
+            self.limits.reason = f"the first {MAX_FAILURES_IN_A_ROW} trials failed"
         self._ended(mine)
+
+    def _hopeless(self) -> bool:
+        """Whether the first trials all failed, and none that runs has got further than they did."""
+        failed = [trial for trial in self.trials.values() if trial.state == "failed"]
+        furthest = max(trial.epochs for trial in failed)
+        others = [trial for trial in self.trials.values() if trial.state != "failed"]
+        hopeful = [trial for trial in others if trial.state != "running" or trial.epochs > furthest]
+        return len(failed) >= MAX_FAILURES_IN_A_ROW and not hopeful
 
     def close(self) -> None:
         """Ends what the end of the search cut off: Tune stops such trials without a word."""
-        for number, hparams in self.log.unfinished():
-            mine = self.trials.setdefault(number, Trial(number, hparams))
-            mine.state, mine.reason = "stopped", self.limits.reason
-            self._ended(mine)
+        for number in self.log.unfinished():
+            if mine := self.trials.get(number):
+                mine.state, mine.reason = "stopped", self.limits.reason or "the search was interrupted"
+                self._ended(mine)
+            else:
+                self.log.withdraw(number)
 
     def _mine(self, trial: RayTrial) -> Trial:
         number = trial.config["number"]
@@ -162,8 +171,10 @@ def search(
             ),
         ),
     )
-    results = tuner.fit()
-    recorder.close()
+    try:
+        results = tuner.fit()
+    finally:
+        recorder.close()
     for index in range(len(results)):
         result = results[index]
         if result.config and result.best_checkpoints:
@@ -171,6 +182,15 @@ def search(
             best, _ = choose(result.best_checkpoints, key=lambda pair: pair[1][experiment.search.metric])
             recorder.trials[result.config["number"]].checkpoint = best.path
     return sorted(recorder.trials.values(), key=lambda trial: trial.number), recorder.first_traceback
+
+
+def _cause(trial: RayTrial) -> Exception:
+    """What a trial raised. Ray's own accessor reads the file's later copy in the storage, which is not there yet."""
+    if not trial.pickled_error_file or not Path(trial.pickled_error_file).exists():
+        return RuntimeError("the trial's process died")
+    error: Any = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
+    cause: Exception = getattr(error, "cause", None) or error
+    return cause
 
 
 def _ray_trial_name(trial: RayTrial) -> str:

@@ -1,6 +1,6 @@
 """The searcher: Optuna proposes HParams to Ray Tune, and the Optuna study is the one record of every trial."""
 
-import math
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,10 @@ def make_sampler(search: SearchConfig) -> optuna.samplers.BaseSampler:
         case "random":
             return optuna.samplers.RandomSampler(seed=search.seed)
         case "qmc":
-            return optuna.samplers.QMCSampler(seed=search.seed)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                # a parameter that only some trials have is drawn at random
+                return optuna.samplers.QMCSampler(seed=search.seed, warn_independent_sampling=False)
 
 
 class StudyLog:
@@ -53,6 +56,7 @@ class StudyLog:
             sampler=make_sampler(search),
             direction="maximize" if search.maximize else "minimize",
         )
+        self.maximize = search.maximize
         self._running: dict[int, optuna.Trial] = {}
 
     def propose(self, space: Space) -> tuple[int, HParams]:
@@ -67,21 +71,28 @@ class StudyLog:
         """A trial's value after `epoch`."""
         self._running[number].report(value, step=epoch)
 
-    def unfinished(self) -> list[tuple[int, dict[str, Any]]]:
-        """Number and HParams of the trials proposed whose end is not known."""
-        return [(number, trial.user_attrs["hparams"]) for number, trial in self._running.items()]
+    def unfinished(self) -> list[int]:
+        """Numbers of the trials proposed whose end is not known."""
+        return list(self._running)
+
+    def withdraw(self, number: int) -> None:
+        """A trial was proposed ahead of a free slot, and the search ended before it started."""
+        mine = self._running.pop(number)
+        mine.set_user_attr("reason", "never started")
+        self.study.tell(mine, state=TrialState.FAIL)
 
     def end(self, trial: Trial) -> None:
-        """A trial's end: state, last value if it is a number, and reason."""
+        """A trial's end: state, reason, and of a completed one the best value, for which it may be chosen."""
         mine = self._running.pop(trial.number)
         if trial.reason:
             mine.set_user_attr("reason", trial.reason)
         mine.set_user_attr("state", trial.state)
         state = _STUDY_STATES[trial.state]
-        last = trial.values.get(trial.epochs, math.nan)
-        if state is TrialState.COMPLETE and not math.isfinite(last):
-            state = TrialState.FAIL
-        self.study.tell(mine, last if state is TrialState.COMPLETE else None, state)
+        best = trial.best(self.maximize)
+        if state is TrialState.COMPLETE and best is not None:
+            self.study.tell(mine, best[1], state)
+        else:
+            self.study.tell(mine, state=TrialState.FAIL if state is TrialState.COMPLETE else state)
 
 
 class StudySearcher(Searcher):
@@ -90,16 +101,15 @@ class StudySearcher(Searcher):
     def __init__(self, log: StudyLog, space: Space, trials: int) -> None:
         super().__init__()
         self.log, self.space, self.trials = log, space, trials
-        self.closed = False
         self._proposed = 0
 
     def __getstate__(self) -> dict[str, Any]:
-        """Ray Tune pickles its parts to restore them; this one is rebuilt from the study instead."""
+        """Ray Tune pickles its parts to restore a search; this one is not restored."""
         return {}
 
     def suggest(self, trial_id: str) -> Any:
         """The next trial, or that there is none."""
-        if self.closed or self._proposed >= self.trials:
+        if self._proposed >= self.trials:
             return Searcher.FINISHED
         self._proposed += 1
         number, hparams = self.log.propose(self.space)

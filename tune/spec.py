@@ -42,6 +42,9 @@ class SchedulerConfig(Section):
     type: Annotated[Literal["asha", "none"], Field(description="asha, or none to train all to the end")] = "asha"
     max_epochs: Annotated[int, Field(ge=1, le=100_000, description="Length of a full training")] = 30
     grace_period: Annotated[int, Field(ge=1, description="Epochs before the first comparison")] = 1
+    min_peers: Annotated[
+        int | None, Field(ge=1, description="Values at a rung before any trial is stopped; default: reduction_factor")
+    ] = None
     reduction_factor: Annotated[
         int,
         Field(ge=2, le=1000, description="One in so many trials passes a rung; rungs lie this factor apart"),

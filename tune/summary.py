@@ -24,9 +24,10 @@ class Summary:
     winner: Trial
     test: Evaluation
     search_seconds: float
-    last_mile_seconds: float
+    retrain_seconds: float
     classes: tuple[str, ...]
     onnx_error: str
+    skipped: tuple[str, ...]  # broken image files left out
     shape: tuple[int, int, int]  # of an image: channels, height, width
 
     @property
@@ -81,11 +82,14 @@ def print_closing(summary: Summary, console: Console) -> None:
         experiment.search.metric: f"{value:.4f}",
         "test accuracy": summary.interval(),
         "trials": f"{summary.counts()}; {epochs} epochs",
-        "time": f"search {duration(summary.search_seconds)}, last mile {duration(summary.last_mile_seconds)}",
+        "time": f"search {duration(summary.search_seconds)}, retrain {duration(summary.retrain_seconds)}",
         "experiment": str(directory.path),
         "model": model,
         "report": str(directory.report),
     }
+    if summary.skipped:
+        files = "1 broken image file" if len(summary.skipped) == 1 else f"{len(summary.skipped)} broken image files"
+        rows["left out"] = f"{files}: {'; '.join(summary.skipped[:3])}"
     table = Table(title=experiment.name, show_header=False, title_justify="left")
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")

@@ -1,18 +1,21 @@
 """A trial: one training of one HParams in an actor, reporting each epoch to Ray Tune."""
 
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from ray import tune as ray_tune
+from ray.train._internal.session import get_session
 
 from cifar.config import METRICS, DataConfig, TrainerConfig
 from cifar.hparams import HParams
 from cifar.sources import TrainingData, load_training
 from tune.tracking import Tracking, loggers
 from tune.trials import CHECKPOINT_FILE
+
+CLOSING_S = 60  # for a stopped training to close its files
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,21 @@ def train_trial(config: dict[str, Any], task: TrialTask) -> None:
             callbacks=[report],
             resume_from=Path(folder) / CHECKPOINT_FILE if folder else None,
         )
+
+
+class ClosesItsFiles:
+    """Lets a stopped training close its loggers before its actor goes: Ray itself does not wait for the thread."""
+
+    def cleanup(self) -> None:
+        """Ray Tune's hook at the end of an actor."""
+        session = get_session()
+        if session is not None:
+            with suppress(Exception):  # what the training raised, Ray's own cleanup raises again
+                session.finish(timeout=CLOSING_S)
+        super().cleanup()  # type: ignore[misc]
+
+
+train_trial.__mixins__ = (ClosesItsFiles,)  # type: ignore[attr-defined]
 
 
 def trial_name(number: int) -> str:

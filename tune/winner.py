@@ -1,4 +1,4 @@
-"""The last mile: the best trial becomes the model, trained on with averaged weights, measured and exported."""
+"""The winner: the best trial becomes the model, trained on with averaged weights, measured and exported."""
 
 import json
 from collections.abc import Callable
@@ -28,7 +28,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Made:
-    """What the last mile gave. onnx_error: why there is no model.onnx, or empty."""
+    """What the retrain gave. onnx_error: why there is no model.onnx, or empty."""
 
     test: Evaluation
     onnx_error: str
@@ -63,15 +63,21 @@ def make_model(experiment: Experiment, winner: Trial, directory: ExperimentDir, 
     """
     from cifar.datamodule import ImageDataModule
     from cifar.sources import load_training
-    from cifar.train import save, validate
+    from cifar.train import load, save, validate
 
     data = load_training(experiment.data)
     hparams = HParams(**winner.hparams)
     everything = experiment.retrain.on == "train+validation"
     module = ImageDataModule(experiment.data, data, hparams.batch_size, everything=everything)
     directory.model.mkdir(exist_ok=True)
-    with loggers(tracking, "final", directory.model / "tensorboard", hparams) as made:
-        model = _retrain(experiment, winner, module, made, say)
+    curves = directory.model / "tensorboard"
+    if experiment.retrain.start == "checkpoint":
+        model = load(Path(winner.checkpoint) / CHECKPOINT_FILE)
+    else:
+        with loggers(tracking, "afresh", curves / "afresh", hparams) as made:
+            model = _train_afresh(experiment, hparams, module, made, say)
+    with loggers(tracking, "final", curves, hparams) as made:
+        model = _average(experiment, model, module, made, say)
         with whole(directory.model / "model.ckpt") as file:
             save(model, file)
         validation = {} if everything else validate(model, module, experiment.trainer)
@@ -92,26 +98,30 @@ def make_model(experiment: Experiment, winner: Trial, directory: ExperimentDir, 
     return Made(figures, onnx_error)
 
 
-def _retrain(
-    experiment: Experiment, winner: Trial, module: "ImageDataModule", made: list["Logger"], say: Say
+def _train_afresh(
+    experiment: Experiment, hparams: HParams, module: "ImageDataModule", made: list["Logger"], say: Say
 ) -> "ImageClassifier":
-    """From the winner's checkpoint, or its HParams trained afresh, on with averaged weights."""
     from cifar.callbacks import TellEpochs
-    from cifar.train import average, fit, load
+    from cifar.train import fit
 
-    plan, seed = experiment.retrain, experiment.search.seed
-    if plan.start == "checkpoint":
-        model = load(Path(winner.checkpoint) / CHECKPOINT_FILE)
-    else:
-        model = fit(
-            HParams(**winner.hparams),
-            module,
-            experiment.trainer,
-            max_epochs=experiment.scheduler.max_epochs,
-            seed=seed,
-            loggers=made,
-            callbacks=[TellEpochs("training afresh", say)],
-        )
+    return fit(
+        hparams,
+        module,
+        experiment.trainer,
+        max_epochs=experiment.scheduler.max_epochs,
+        seed=experiment.search.seed,
+        loggers=made,
+        callbacks=[TellEpochs("training afresh", say)],
+    )
+
+
+def _average(
+    experiment: Experiment, model: "ImageClassifier", module: "ImageDataModule", made: list["Logger"], say: Say
+) -> "ImageClassifier":
+    from cifar.callbacks import TellEpochs
+    from cifar.train import average
+
+    plan = experiment.retrain
     rate = model.point.learning_rate * AUTO_LEARNING_RATE if plan.learning_rate == "auto" else plan.learning_rate
     return average(
         model,
@@ -119,7 +129,7 @@ def _retrain(
         experiment.trainer,
         epochs=plan.epochs,
         learning_rate=rate,
-        seed=seed,
+        seed=experiment.search.seed,
         loggers=made,
         callbacks=[TellEpochs("averaging weights", say)],
     )

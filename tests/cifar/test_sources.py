@@ -9,7 +9,7 @@ from sklearn.datasets import load_digits
 
 from cifar.config import DataConfig
 from cifar.errors import DataError, DownloadError
-from cifar.sources import check_test, load_test, load_training, resolved_root
+from cifar.sources import load_test, load_training, prepare_test, resolved_root
 
 DIGITS = DataConfig(source="digits")
 
@@ -234,7 +234,7 @@ def test_coloured_test_images_become_grey_beside_grey_training_images(make_folde
     assert np.abs(test.pixels[0, 0] - expected).max() <= 1
 
 
-@pytest.mark.parametrize("read", [check_test, load_test])
+@pytest.mark.parametrize("read", [prepare_test, load_test])
 def test_a_missing_test_folder_is_found_before_and_when_it_is_read(read, make_folder):
     root = make_folder(train={"a": 1, "b": 1})
     config = DataConfig(source="image_folder", root=str(root))
@@ -242,15 +242,23 @@ def test_a_missing_test_folder_is_found_before_and_when_it_is_read(read, make_fo
         read(config, load_training(config))
 
 
-def test_checking_the_test_images_decodes_none(make_folder):
+def test_broken_test_images_are_found_before_any_training(make_folder):
     root = make_folder(train={"a": 1, "b": 1}, test={"a": 1, "b": 1})
     for file in (root / "test").rglob("*.png"):
         file.write_bytes(b"broken")
     config = DataConfig(source="image_folder", root=str(root))
-    data = load_training(config)
-    check_test(config, data)
     with pytest.raises(DataError, match=r"2 of 2 files in .*/test are broken"):
-        load_test(config, data)
+        prepare_test(config, load_training(config))
+
+
+def test_prepared_test_images_are_not_decoded_again(make_folder, tmp_path):
+    root = make_folder(train={"a": 1, "b": 1}, test={"a": 1, "b": 1})
+    config = DataConfig(source="image_folder", root=str(root))
+    data = load_training(config)
+    assert prepare_test(config, data) is None
+    cached = sorted((tmp_path / "cache").rglob("*.npy"))
+    assert len(load_test(config, data)) == 2
+    assert sorted((tmp_path / "cache").rglob("*.npy")) == cached
 
 
 def test_root_is_made_absolute(tmp_path, monkeypatch):

@@ -21,7 +21,8 @@ PROJECT = Path(__file__).parents[2]
 
 # Networks of "the user's own", importable from the folder the command is called in.
 USER_NETWORKS = '''
-import torch
+from pathlib import Path
+
 from torch import nn
 
 
@@ -50,6 +51,31 @@ class Exploding(nn.Module):
     def forward(self, images):
         self.steps += self.training
         return self.net(images) * (float("nan") if self.steps > 18 else 1.0)
+
+
+def first_only(classes, channels, image_size, width):
+    """Raises for the second to the sixth network built."""
+    calls = Path(__file__).with_name("calls")
+    with calls.open("a") as file:
+        file.write("x")
+    if 1 < calls.stat().st_size <= 6:
+        raise ValueError("no luck")
+    return linear(classes, channels, image_size)
+
+
+class Unexportable(nn.Module):
+    """Branches on a value, which no graph can express."""
+
+    def __init__(self, classes, channels, image_size):
+        super().__init__()
+        self.net = linear(classes, channels, image_size)
+
+    def forward(self, images):
+        return self.net(images) * (1.0 if float(images.sum()) > 0 else 2.0)
+
+
+def unexportable(classes, channels, image_size, width):
+    return Unexportable(classes, channels, image_size)
 
 
 def exploding(classes, channels, image_size, width):

@@ -1,12 +1,16 @@
 """What goes wrong in a search: said in a line, never at the cost of what was done."""
 
+import json
 import signal
+import struct
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from wandb.proto.wandb_internal_pb2 import Record
 
 TINY = ("data.limit=400", "retrain.epochs=1", "scheduler.max_epochs=3", "trainer.log_every_n_steps=5")
 SPACES = Path(__file__).parents[2] / "search_spaces"
@@ -21,6 +25,34 @@ search: {trials: 6, sampler: random, seed: 1}
 scheduler: {type: none, max_epochs: 3}
 retrain: {epochs: 1}
 """
+
+
+def log_records(content: bytes) -> Iterator[bytes]:
+    """The records of a LevelDB log, which W&B's files are behind a header of 7 bytes: blocks of 32 KiB with pieces
+    of (checksum 4, length 2, type 1), type 1 whole, 2 first, 3 middle, 4 last."""
+    position, parts = 7, b""
+    while position + 7 <= len(content):
+        if (left := 32768 - position % 32768) < 7:
+            position += left
+            continue
+        length, kind = struct.unpack_from("<HB", content, position + 4)
+        parts += content[position + 7 : position + 7 + length]
+        position += 7 + length
+        if kind in (1, 4):
+            yield parts
+            parts = b""
+
+
+def wandb_file(file: Path) -> tuple[str, str, set[str]]:
+    """Group and name of a run, and the names of what it logged."""
+    group, name, keys = "", "", set()
+    for data in log_records(file.read_bytes()):
+        record = Record()
+        record.ParseFromString(data)
+        if record.HasField("run"):
+            group, name = record.run.run_group, record.run.display_name
+        keys |= {item.key or ".".join(item.nested_key) for item in record.history.item}
+    return group, name, keys
 
 
 @pytest.fixture
@@ -67,9 +99,8 @@ def test_trials_that_raise_are_recorded_and_the_others_go_on(search, own, folder
 def test_a_search_whose_trials_all_raise_ends_after_three_with_the_first_traceback(search, own, folder, study):
     done = search(own("broken"), "search.trials=20")
     assert done.code == 1
-    assert done.err.count("The first trial that failed:") == 1
+    assert done.err.count("The first failure:") == 1
     assert done.err.count('own.py", line') == 1
-    assert done.err.count("this network was never finished") == 2
     assert done.err.endswith("trials gave a value; the first: ValueError: this network was never finished\n")
     # three in a row, and what the other slot had begun by then
     assert 3 <= len(study(folder / "experiments" / "test")) <= 5
@@ -94,6 +125,24 @@ def test_a_trial_whose_loss_is_no_number_is_stopped_and_never_wins(search, own, 
     assert "width 0.5" in row(done.out, "HParams")
 
 
+def test_a_network_that_onnx_cannot_express_costs_the_export_only(search, own, folder, row):
+    done = search(own("unexportable"), "search.trials=1")
+    assert done.code == 0, done.err
+    model = folder / "experiments" / "test" / "model"
+    assert (model / "model.ckpt").exists()
+    assert not (model / "model.onnx").exists()
+    assert json.loads((model / "metrics.json").read_text())["onnx_error"]
+    assert "- No `model.onnx`: " in (model / "README.md").read_text()
+    assert "(without ONNX: " in done.out
+
+
+def test_one_good_trial_saves_a_search_whose_others_all_fail(search, own, folder, study):
+    done = search(own("first_only"))
+    assert done.code == 0, done.err
+    states = [trial.state.name for trial in study(folder / "experiments" / "test")]
+    assert sorted(states) == ["COMPLETE", *["FAIL"] * 5]
+
+
 def test_a_time_budget_ends_the_search_and_what_is_there_is_retrained(search, folder, study, row):
     done = search("quickstart.yaml", "search.trials=1000", "search.time_budget_s=12", "retrain.epochs=1")
     assert done.code == 0, done.err
@@ -105,7 +154,15 @@ def test_a_time_budget_ends_the_search_and_what_is_there_is_retrained(search, fo
 
 def test_ctrl_c_ends_without_a_traceback_and_keeps_the_study(cluster, folder, study):
     command = [sys.executable, "-m", "tune.run", "--space", SPACES / "quickstart.yaml", "--address", cluster]
-    running = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    running = subprocess.Popen(
+        command,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # a shell's background jobs, and so their children, ignore it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     assert running.stdout is not None
     assert "trial" in running.stdout.readline()
     running.send_signal(signal.SIGINT)
@@ -113,7 +170,11 @@ def test_ctrl_c_ends_without_a_traceback_and_keeps_the_study(cluster, folder, st
     assert running.returncode == 130
     assert "Traceback" not in err
     assert "interrupted; what was recorded stays in" in err
-    assert any(trial.intermediate_values for trial in study(folder / "experiments" / "quickstart"))
+    trials = study(folder / "experiments" / "quickstart")
+    assert any(trial.intermediate_values for trial in trials)
+    assert all(trial.state.is_finished() for trial in trials)
+    reasons = {trial.user_attrs["reason"] for trial in trials if trial.user_attrs.get("state") == "stopped"}
+    assert "the search was interrupted" in reasons
     time.sleep(1)  # the cluster takes the job's processes down
 
 
@@ -136,6 +197,12 @@ def test_wandb_offline_keeps_a_run_a_trial_and_the_final_one_without_a_key(searc
     assert done.code == 0, done.err
     runs = list((folder / "experiments" / "test" / "wandb" / "wandb").glob("offline-run-*/run-*.wandb"))
     assert len(runs) == 4
+    told = [wandb_file(run) for run in runs]
+    assert {group for group, _, _ in told} == {"test"}
+    assert sorted(name for _, name, _ in told) == ["test/00000", "test/00001", "test/00002", "test/final"]
+    logged = {name: keys for _, name, keys in told}
+    assert {"train_loss_epoch", "val_accuracy_epoch"} <= logged["test/00000"]
+    assert {"test_loss_epoch", "test_accuracy_epoch"} <= logged["test/final"]
 
 
 def test_wandb_online_without_a_key_says_offline_and_goes_on(search, folder):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cifar.train import load
-from tune import spec
+from tune import spec, yaml_file
 
 QUICKSTART = Path(__file__).parents[2] / "search_spaces" / "quickstart.yaml"
 
@@ -33,6 +33,12 @@ def test_the_quick_start_leaves_a_tested_model_and_commands_that_work(call, fold
         assert epochs == list(range(1, len(epochs) + 1))
         if trial.state.name == "PRUNED":
             assert re.match(r"stopped at rung \d+: 0\.\d+ ranks \d+ of \d+", trial.user_attrs["reason"])
+
+    # the winner is the checkpoint of the epoch it is named for
+    winner = yaml_file.read(experiment / "winner.yaml")[0]
+    checkpoint = torch.load(experiment / winner["checkpoint"] / "checkpoint.ckpt", weights_only=True)
+    assert checkpoint["epoch"] + 1 == winner["epoch"]
+    assert trials[winner["trial"]].intermediate_values[winner["epoch"]] == winner["val_accuracy"]
 
     # the closing table
     accuracy, low, high = (float(part) for part in re.findall(r"(\d+\.\d+)%", row(done.out, "test accuracy")))

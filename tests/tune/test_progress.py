@@ -63,7 +63,7 @@ def test_a_terminal_shows_counts_epochs_and_the_best(experiment):
     text = shown(experiment, [*ENDED, running], terminal=True)
     assert "tiny [bold] search" in text
     assert "3/3 trials" in text
-    assert "1 completed, 1 failed, 1 running, 1 stopped" in text
+    assert "1 running in 2 slots, 1 completed, 1 failed, 1 stopped" in text
     assert "val_accuracy 0.9000 (trial 3, epoch 2)" in text
     assert "[1/3] trial 0 completed after 3 epochs" in text
 
@@ -76,5 +76,5 @@ def test_epochs_are_those_of_all_trials_each_counted_once(experiment):
 
 def test_a_terminal_shows_something_before_the_first_trial(experiment):
     text = shown(experiment, [], terminal=True)
-    assert "starting" in text
+    assert "0 running in 2 slots" in text
     assert "0/3 trials" in text

@@ -38,7 +38,7 @@ class Tags(HTMLParser):
 
 @pytest.fixture
 def summary(tmp_path):
-    def make(name: str, classes: tuple[str, ...], folder: str = "finished") -> Summary:
+    def make(name: str, classes: tuple[str, ...], folder: str = "finished", onnx_error: str = "") -> Summary:
         directory = experiments.reserve(str(tmp_path), folder)
         experiment = replace(spec.load(QUICKSTART), name=name)
         experiments.begin(directory, experiment, f"python -m tune.run --name {name!r}", "f" * 32)
@@ -51,7 +51,19 @@ def summary(tmp_path):
             Trial(3, point, "failed", {}, "ValueError: no", 0.0),
         ]
         test = Evaluation(0.95, 0.9, 0.98, 100, 0.2, [[48, 2], [3, 47]], [])
-        return Summary(experiment, directory, trials, trials[1], test, 75.0, 12.0, classes, "", (1, 8, 8))
+        return Summary(
+            experiment,
+            directory,
+            trials,
+            trials[1],
+            test,
+            75.0,
+            12.0,
+            classes,
+            onnx_error,
+            ("train/x.png (broken)",),
+            (1, 8, 8),
+        )
 
     return make
 
@@ -84,9 +96,7 @@ def test_the_report_gives_the_result_first(summary):
     text = re.sub(r"<script.*?</script>|<style.*?</style>|<[^>]+>", " ", told.directory.report.read_text(), flags=re.S)
     words = " ".join(text.split())
     assert words.startswith("name: 95.00% (95 % interval 90.00% to 98.00%, 100 images)")
-    assert (
-        "4 trials: 1 completed, 1 diverged, 1 failed, 1 stopped; 5 epochs. Search 1 min 15 s, last mile 12 s." in words
-    )
+    assert "4 trials: 1 completed, 1 diverged, 1 failed, 1 stopped; 5 epochs. Search 1 min 15 s, retrain 12 s." in words
     assert "Trial 1: val_accuracy 0.9000 at epoch 2." in words
     assert "val_loss was nan at epoch 1" in words
     assert "ValueError: no" in words
@@ -111,3 +121,16 @@ def test_the_closing_table_names_only_the_hparams_that_took_part(summary, capsys
     assert "momentum" not in out, "the winner's optimizer has none"
     assert "trial 1, epoch 2" in out
     assert "python -m cifar.predict --model " in out
+
+
+def test_what_is_missing_is_said_in_all_three(summary, capsys):
+    told = summary("name", ("cat", "dog"), onnx_error="no operator for this network")
+    write_report(told)
+    print_closing(told, Console(width=160, highlight=False))
+    out = capsys.readouterr().out
+    assert "(without ONNX: no operator for this network)" in out
+    assert "1 broken image file: train/x.png (broken)" in out
+    card = (told.directory.model / "README.md").read_text()
+    assert "- No `model.onnx`: no operator for this network" in card
+    assert "| broken image files left out | 1 |" in card
+    assert "Broken image files left out: 1 (train/x.png (broken))" in told.directory.report.read_text()

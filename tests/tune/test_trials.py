@@ -23,15 +23,15 @@ def test_epochs_are_those_trained_even_if_some_gave_no_value():
     [
         ([0.1, 0.9, 0.5], True, (2, 0.9)),
         ([0.1, 0.9, 0.5], False, (1, 0.1)),
-        ([0.9, 0.9, 0.9], True, (1, 0.9)),
-        ([0.2, 0.1, 0.1], False, (2, 0.1)),
+        ([0.9, 0.9, 0.9], True, (3, 0.9)),
+        ([0.2, 0.1, 0.1], False, (3, 0.1)),
         ([math.nan, 0.3, math.inf], True, (2, 0.3)),
         ([-math.inf, 0.3], False, (2, 0.3)),
         ([math.nan, math.inf], True, None),
         ([], True, None),
     ],
 )
-def test_the_best_value_is_finite_and_the_earliest_of_equals(values, maximize, best):
+def test_the_best_value_is_finite_and_the_latest_of_equals(values, maximize, best):
     assert trial(0, values).best(maximize) == best
 
 
@@ -50,3 +50,9 @@ def test_of_equal_trials_the_one_with_fewer_epochs_wins_then_the_earlier_one():
 @pytest.mark.parametrize("trials", [[], [trial(0, [])], [trial(0, [math.nan]), trial(1, [math.inf])]])
 def test_no_value_no_best_trial(trials):
     assert best_trial(trials, maximize=True) is None
+
+
+def test_neither_failed_nor_diverged_trials_are_the_best():
+    sound = Trial(2, {}, "stopped", {1: 0.1})
+    trials = [Trial(0, {}, "failed", {1: 0.9}), Trial(1, {}, "diverged", {1: 0.8}), sound]
+    assert best_trial(trials, maximize=True) is sound
