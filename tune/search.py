@@ -188,7 +188,10 @@ def _cause(trial: RayTrial) -> Exception:
     """What a trial raised. Ray's own accessor reads the file's later copy in the storage, which is not there yet."""
     if not trial.pickled_error_file or not Path(trial.pickled_error_file).exists():
         return RuntimeError("the trial's process died")
-    error: Any = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
+    try:
+        error: Any = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
+    except Exception as broken:  # a class of the user's that only the trial could import
+        return RuntimeError(f"an error that cannot be read here ({broken})")
     cause: Exception = getattr(error, "cause", None) or error
     return cause
 

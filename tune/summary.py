@@ -1,6 +1,8 @@
 """The closing words of a run: what won, how good it is, what it cost, and what to do next."""
 
+import shlex
 from dataclasses import dataclass
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -70,6 +72,11 @@ def shown(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+def quoted(path: Path) -> str:
+    """A path as a shell takes it."""
+    return shlex.quote(str(path))
+
+
 def print_closing(summary: Summary, console: Console) -> None:
     """What a run prints last."""
     experiment, directory = summary.experiment, summary.directory
@@ -90,15 +97,15 @@ def print_closing(summary: Summary, console: Console) -> None:
     if summary.skipped:
         files = "1 broken image file" if len(summary.skipped) == 1 else f"{len(summary.skipped)} broken image files"
         rows["left out"] = f"{files}: {'; '.join(summary.skipped[:3])}"
-    table = Table(title=experiment.name, show_header=False, title_justify="left")
+    table = Table(title=Text(experiment.name), show_header=False, title_justify="left")
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, text in rows.items():
         table.add_row(name, Text(text))
     commands = [
-        f"python -m cifar.predict --model {directory.model} {directory.model / 'example.png'}",
-        f"tensorboard --logdir {directory.trials}",
-        f"optuna-dashboard {directory.journal}    # pip install optuna-dashboard",
+        f"python -m cifar.predict --model {quoted(directory.model)} {quoted(directory.model / 'example.png')}",
+        f"tensorboard --logdir {quoted(directory.trials)}",
+        f"optuna-dashboard {quoted(directory.journal)}    # pip install optuna-dashboard",
     ]
     console.print(table)
     console.print("next:")

@@ -2,6 +2,7 @@
 
 import math
 import re
+import shlex
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -134,3 +135,12 @@ def test_what_is_missing_is_said_in_all_three(summary, capsys):
     assert "- No `model.onnx`: no operator for this network" in card
     assert "| broken image files left out | 1 |" in card
     assert "Broken image files left out: 1 (train/x.png (broken))" in told.directory.report.read_text()
+
+
+def test_names_with_spaces_and_brackets_stay_whole_in_the_table_and_its_commands(summary, capsys):
+    told = summary("a [bold] name", ("cat", "dog"), folder="a [bold] name")
+    print_closing(told, Console(width=160, highlight=False))
+    out = capsys.readouterr().out
+    assert out.startswith("a [bold] name ")
+    (command,) = [line for line in out.splitlines() if "cifar.predict" in line]
+    assert shlex.split(command)[3:] == ["--model", str(told.directory.model), str(told.directory.model / "example.png")]
