@@ -30,12 +30,6 @@ def linear(classes, channels, image_size):
     return nn.Sequential(nn.Flatten(), nn.Linear(channels * image_size**2, classes))
 
 
-def fragile(classes, channels, image_size, width):
-    if width > 1:
-        raise ValueError(f"this network cannot be {width} wide")
-    return linear(classes, channels, image_size)
-
-
 def broken(classes, channels, image_size, width):
     raise ValueError("this network was never finished")
 
