@@ -43,6 +43,9 @@ class Share:
     gpus: float
     slots: int
 
+    def __str__(self) -> str:
+        return f"{self.cpus:g} CPU" + (f" and {self.gpus:g} GPU" if self.gpus else "")
+
 
 @contextmanager
 def connected(address: str | None) -> Iterator[list[Node]]:

@@ -136,6 +136,11 @@ def _on_cluster(
         tracked, note = tracking.resolve(experiment.tracking, experiment.name, directory.wandb)
         if note:
             console.print(note, markup=False)
+        console.print(
+            f"{experiment.name}: {experiment.search.trials} trials in {share.slots} slots of {share}; {directory.path}",
+            markup=False,
+            soft_wrap=True,
+        )
         with Progress(experiment, share.slots, console) as progress:
             trials, traceback = search(experiment, directory, share, tracked, progress)
         chosen = winner.choose(experiment, trials, directory)
