@@ -81,6 +81,13 @@ class _Residual(nn.Module):
         return result
 
 
+class _GlobalMax(nn.Module):
+    """AdaptiveMaxPool2d(1) and Flatten, in an operator that torch 2.11 exports to ONNX too."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.amax(dim=(2, 3))
+
+
 def _conv_block(inputs: int, outputs: int, *pool: nn.Module) -> nn.Sequential:
     convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
     return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True), *pool)
@@ -96,8 +103,7 @@ def resnet9(classes: int, channels: int, width: float = 1.0, dropout: float = 0.
         _conv_block(c128, c256, nn.MaxPool2d(2)),
         _conv_block(c256, c512, nn.MaxPool2d(2)),
         _Residual(_conv_block(c512, c512), _conv_block(c512, c512)),
-        nn.AdaptiveMaxPool2d(1),
-        nn.Flatten(),
+        _GlobalMax(),
         nn.Dropout(dropout),
         nn.Linear(c512, classes),
     )

@@ -135,11 +135,11 @@ def test_trials_that_raise_are_recorded_and_one_good_one_saves_the_search(search
 
 
 def test_a_time_budget_ends_the_search_and_what_is_there_is_retrained(search, folder, study, row):
-    done = search("quickstart.yaml", "search.trials=1000", "search.time_budget_s=12", "retrain.epochs=1")
+    done = search("quickstart.yaml", "search.trials=1000", "search.time_budget_s=30", "retrain.epochs=1")
     assert done.code == 0, done.err
     reasons = [trial.user_attrs.get("reason", "") for trial in study(folder / "experiments" / "test")]
     assert len(reasons) < 1000
-    assert any("the search's 12 s were up (search.time_budget_s)" in reason for reason in reasons)
+    assert any("the search's 30 s were up (search.time_budget_s)" in reason for reason in reasons)
     assert row(done.out, "test accuracy")
 
 
@@ -155,7 +155,7 @@ def test_ctrl_c_ends_without_a_traceback_and_keeps_the_study(cluster, folder, st
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert running.stdout is not None
-    assert "trial" in running.stdout.readline()
+    assert any(line.startswith("[") for line in iter(running.stdout.readline, "")), "no trial ended"
     running.send_signal(signal.SIGINT)
     _, err = running.communicate(timeout=60)
     assert running.returncode == 130
