@@ -1,5 +1,7 @@
 """What a training logs and guards, as Lightning callbacks."""
 
+import math
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,6 +13,8 @@ from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.optim.swa_utils import update_bn
+
+from cifar.errors import DivergedError
 
 _TILE, _CAPTION = 64, 24  # pixels
 
@@ -26,6 +30,74 @@ class SeedEpochs(L.Callback):
         torch.manual_seed((self.seed * 1_000_003 + trainer.current_epoch) % 2**63)
 
 
+class StopAtNonFinite(L.Callback):
+    """Raises DivergedError as soon as a training loss is known not to be finite.
+
+    On a CPU that is at once. From a GPU each loss is copied without waiting, and looked at when it has come, some steps
+    later; an epoch's last step waits for all of them, and looks at the weights too, which its own update may have
+    spoilt. Validation, and what saves a checkpoint at an epoch's end, come after that.
+    """
+
+    def __init__(self) -> None:
+        self._coming: deque[_Loss] = deque()
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Forgets an earlier training that broke off."""
+        self._coming.clear()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Looks at what is known; after the last batch, at all."""
+        self._coming.append(_Loss(outputs["loss"], trainer.current_epoch + 1, trainer.global_step))
+        while self._coming and (trainer.is_last_batch or self._coming[0].has_come()):
+            self._coming.popleft().check()
+        if trainer.is_last_batch:
+            _check_weights(pl_module, trainer.current_epoch + 1, trainer.global_step)
+
+
+class _Loss:
+    """A step's loss on its way to the host."""
+
+    def __init__(self, loss: Tensor, epoch: int, step: int) -> None:
+        self.epoch, self.step, self.value = epoch, step, loss
+        self.copied: torch.cuda.Event | None = None
+        if loss.is_cuda:
+            self.value = torch.empty((), dtype=loss.dtype, pin_memory=True).copy_(loss, non_blocking=True)
+            self.copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self.copied.record()
+
+    def has_come(self) -> bool:
+        """Whether `check` would not wait."""
+        if self.copied is None:
+            return self.value.device.type == "cpu"
+        return bool(self.copied.query())  # type: ignore[no-untyped-call]
+
+    def check(self) -> None:
+        if self.copied is not None:
+            self.copied.synchronize()
+        value = self.value.item()
+        if not math.isfinite(value):
+            raise DivergedError(self.epoch, self.step, value)
+
+
+def _check_weights(module: L.LightningModule, epoch: int, step: int) -> None:
+    """As the loss, for all weights and running statistics; waits once."""
+    tensors = [tensor for tensor in (*module.parameters(), *module.buffers()) if tensor.is_floating_point()]
+    if torch.stack([tensor.isfinite().all() for tensor in tensors]).all():
+        return
+    values = torch.cat([tensor.detach().flatten() for tensor in tensors])
+    raise DivergedError(epoch, step, values[~values.isfinite()][0].item(), "a weight")
+
+
+class FollowHParams(L.Callback):
+    """Lets a resumed training go on with the module's HParams instead of the checkpoint's."""
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Lightning has restored the optimizer and the schedule by now."""
+        pl_module.follow_hparams()  # type: ignore[operator]
+
+
 class StopEarly(L.Callback):
     """Lightning's EarlyStopping, in the order of callbacks.
 
@@ -35,6 +107,7 @@ class StopEarly(L.Callback):
 
     def __init__(self, monitor: str, patience: int, mode: str) -> None:
         self.inner = EarlyStopping(monitor, patience=patience, mode=mode)
+        self.ended = False
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """As EarlyStopping."""
@@ -42,15 +115,22 @@ class StopEarly(L.Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Counts the epoch, and asks for the end after too many without improvement."""
+        before = trainer.should_stop
         self.inner.on_train_epoch_end(trainer, pl_module)
+        self.ended = trainer.should_stop and not before
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """A training that had ended does not go on when it is resumed: Lightning forgets that it was to stop."""
+        trainer.should_stop = trainer.should_stop or self.ended
 
     def state_dict(self) -> dict[str, Any]:
         """What it has counted."""
-        return self.inner.state_dict()
+        return {**self.inner.state_dict(), "ended": self.ended}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Counts on from there."""
         self.inner.load_state_dict(state_dict)
+        self.ended = state_dict.get("ended", False)
 
 
 class TellEpochs(L.Callback):

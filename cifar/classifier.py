@@ -13,7 +13,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionM
 from cifar.augment import Augment
 from cifar.hparams import HParams
 from cifar.networks import build
-from cifar.optim import make_lr_schedule, make_optimizer
+from cifar.optim import make_lr_schedule, make_optimizer, settings_after
 
 
 class ImageClassifier(L.LightningModule):
@@ -98,9 +98,26 @@ class ImageClassifier(L.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer, and its schedule advanced after each step."""
         optimizer = make_optimizer(self.point, self.network.parameters())
-        total = int(self.trainer.estimated_stepping_batches)
-        epochs = max(1, self.trainer.max_epochs or 1)
-        schedule = make_lr_schedule(self.point, optimizer, total, max(1, total // epochs))
+        schedule = make_lr_schedule(self.point, optimizer, *self._steps())
         if schedule is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def follow_hparams(self) -> None:
+        """Gives the optimizer and schedule that a checkpoint restored the settings of this module's HParams.
+
+        The optimizer's moments stay; the learning rate is what the schedule of these HParams has at this step.
+        """
+        (optimizer,) = self.trainer.optimizers
+        schedules = [config.scheduler for config in self.trainer.lr_scheduler_configs]
+        steps = schedules[0].last_epoch if schedules else 0
+        settings, state = settings_after(self.point, steps, *self._steps())
+        for group in optimizer.param_groups:
+            group.update(settings)
+        if state is not None:
+            schedules[0].load_state_dict(state)
+
+    def _steps(self) -> tuple[int, int]:
+        """Of the whole training, and of an epoch."""
+        total = int(self.trainer.estimated_stepping_batches)
+        return total, max(1, total // max(1, self.trainer.max_epochs or 1))

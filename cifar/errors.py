@@ -1,11 +1,15 @@
-"""The errors a user can cause.
+"""The errors a user can cause, and those a training can end with.
 
 UserError               a mistake of the user's, or of the world's: one clear message, exit status 2
 └── DataError           images missing, broken or laid out wrong; a download that cannot be had
     └── DownloadError   the network said no
+DivergedError           a training met a number that is none
+CheckpointError         a file that no training can go on from
 
 `tune.errors` continues the tree.
 """
+
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -18,3 +22,25 @@ class DataError(UserError):
 
 class DownloadError(DataError):
     """A data set or a file of weights could not be downloaded."""
+
+
+class DivergedError(Exception):
+    """`what` was `value`, which is not finite, at `epoch` (from 1) and `step` (from 1, in the whole training)."""
+
+    def __init__(self, epoch: int, step: int, value: float, what: str = "train_loss") -> None:
+        super().__init__(epoch, step, value, what)  # as given, so that it can be pickled
+        self.epoch, self.step, self.value, self.what = epoch, step, value, what
+
+    def __str__(self) -> str:
+        return f"{self.what} was {self.value} at epoch {self.epoch}, step {self.step}"
+
+
+class CheckpointError(Exception):
+    """No training can go on from `file`; `reason` is a line."""
+
+    def __init__(self, file: Path, reason: str) -> None:
+        super().__init__(file, reason)
+        self.file, self.reason = file, reason
+
+    def __str__(self) -> str:
+        return f"{self.file} cannot be resumed from: {self.reason}"

@@ -9,6 +9,28 @@ from cifar.network_names import checked_name
 Optimizer = Literal["sgd", "adam", "adamw"]
 LRSchedule = Literal["one_cycle", "cosine", "step", "constant"]
 
+# What a training can go on with otherwise than it began (`fit(..., changed=True)`): what each step reads afresh. The
+# rest shaped the weights, the optimizer's state or the count of steps, and is fixed by them.
+MUTABLE = (
+    "dropout",
+    "label_smoothing",
+    "learning_rate",
+    "weight_decay",
+    "momentum",
+    "nesterov",
+    "beta1",
+    "beta2",
+    "warmup_fraction",
+    "div_factor",
+    "final_div_factor",
+    "min_lr_fraction",
+    "step_epochs",
+    "gamma",
+    "translate",
+    "flip",
+    "cutout",
+)
+
 
 def _only_with(**conditions: list[str]) -> dict[str, Any]:
     """Marks a field that has an effect only while others have one of the given values."""

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+import torch
 from torch import nn, optim
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR, StepLR
 
@@ -47,3 +48,20 @@ def make_lr_schedule(
             return StepLR(optimizer, step_size=hparams.step_epochs * steps_per_epoch, gamma=hparams.gamma)
         case "constant":
             return None
+
+
+def settings_after(
+    hparams: HParams, steps: int, total_steps: int, steps_per_epoch: int
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """The optimizer's settings and the schedule's state after `steps`, as if they had been `hparams`' from the start.
+
+    The schedule is stepped there, since cosine's value is made from the one before: so they equal to the last digit.
+    """
+    optimizer = make_optimizer(hparams, [nn.Parameter(torch.zeros(()))])
+    schedule = make_lr_schedule(hparams, optimizer, total_steps, steps_per_epoch)
+    optimizer.step()  # changes nothing; else torch warns of a schedule ahead of its optimizer
+    if schedule is not None:
+        for _ in range(steps):
+            schedule.step()
+    settings = {name: value for name, value in optimizer.param_groups[0].items() if name != "params"}
+    return settings, None if schedule is None else schedule.state_dict()

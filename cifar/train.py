@@ -13,7 +13,8 @@ from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import Logger
 
-from cifar.callbacks import EpochAverage, PredictionImages, SeedEpochs, StopEarly
+from cifar.callbacks import EpochAverage, FollowHParams, PredictionImages, SeedEpochs, StopAtNonFinite, StopEarly
+from cifar.checkpoint import check_hparams, read_checkpoint
 from cifar.classifier import ImageClassifier
 from cifar.config import METRICS, TrainerConfig
 from cifar.datamodule import ImageDataModule
@@ -30,21 +31,36 @@ def fit(
     loggers: Sequence[Logger] = (),
     callbacks: Sequence[L.Callback] = (),
     resume_from: Path | None = None,
+    changed: bool = False,
 ) -> ImageClassifier:
     """Trains `hparams` for `max_epochs`, or until early stopping, and returns the classifier as it then is.
 
-    `resume_from` is a checkpoint of the same training; what follows equals what would have followed without the stop.
+    `resume_from` is a checkpoint of the same training; what follows equals what would have followed without the stop,
+    which is nothing where that training had ended. With `changed`, `hparams` may differ from the checkpoint's in
+    cifar.hparams.MUTABLE: weights, the optimizer's moments and the count of epochs are the checkpoint's, all else is
+    as if it had always been that of `hparams`, the learning rate at each step included.
+
+    Raises DivergedError where the loss or a weight is not finite, before that epoch is validated or saved;
+    CheckpointError where `resume_from` is missing or damaged, and ValueError where its HParams differ and must not,
+    both before anything is trained.
     """
+    if resume_from is not None:
+        content = read_checkpoint(resume_from)
+        check_hparams(resume_from, content, hparams, changed=changed)
+        max_epochs = max(max_epochs, content["epoch"])  # Lightning refuses to go back, even if there is nothing to do
+        del content
     L.seed_everything(seed, verbose=False)
     model = make_classifier(hparams, data)
     extras: list[L.Callback] = []
     if config.early_stopping and not data.everything:
         monitor = config.early_stopping.monitor
         extras.append(StopEarly(monitor, config.early_stopping.patience, METRICS[monitor]))
+    if resume_from is not None and changed:
+        extras.append(FollowHParams())
     # Before `callbacks`, which may save a checkpoint: what early stopping has counted belongs in it.
     trainer = _trainer(config, max_epochs, seed, loggers, [*extras, *callbacks], validate=not data.everything)
     with _quiet():
-        trainer.fit(model, datamodule=data, ckpt_path=resume_from)
+        trainer.fit(model, datamodule=data, ckpt_path=resume_from, weights_only=True)
     return model
 
 
@@ -59,7 +75,10 @@ def average(
     loggers: Sequence[Logger] = (),
     callbacks: Sequence[L.Callback] = (),
 ) -> ImageClassifier:
-    """Trains `model` on at a constant learning rate and returns the average of its weights after each epoch."""
+    """Trains `model` on at a constant learning rate and returns the average of its weights after each epoch.
+
+    Raises DivergedError as `fit` does.
+    """
     point = model.point.model_copy(update={"lr_schedule": "constant", "learning_rate": learning_rate})
     L.seed_everything(seed, verbose=False)
     averaged = make_classifier(point.model_copy(update={"pretrained": False}), data)
@@ -126,7 +145,7 @@ def _trainer(
     *,
     validate: bool = True,
 ) -> L.Trainer:
-    standard: list[L.Callback] = [SeedEpochs(seed)]
+    standard: list[L.Callback] = [SeedEpochs(seed), StopAtNonFinite()]
     if loggers:
         standard.append(LearningRateMonitor(logging_interval="step"))
     if config.prediction_images and validate:

@@ -3,13 +3,16 @@
 import logging
 import os
 import socket
-from collections.abc import Iterator
+import time
+import uuid
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from tune.errors import ResourcesError
+from tune.errors import ResourcesError, StorageError
 from tune.spec import ResourcesConfig
+from tune.storage import Storage, probe
 
 # Settings of Ray for driver and workers.
 _ENVIRONMENT = {
@@ -21,6 +24,7 @@ _ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's coming default, and without it a warning on every start
 }
 _CONNECT_S = 5
+_NODES_EVERY_S = 1.0
 _JOINING = (
     "start one with `ray start --head`, and where it wants a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN; "
     "or leave --address out for a cluster on this machine"
@@ -33,6 +37,7 @@ class Node:
 
     cpus: float
     gpus: float
+    id: str = ""
 
 
 @dataclass(frozen=True)
@@ -73,11 +78,7 @@ def connected(address: str | None) -> Iterator[list[Node]]:
             ) from None
         raise ResourcesError(f"--address {address}: no Ray cluster can be joined there: {reason}; {_JOINING}") from None
     try:
-        yield [
-            Node(node["Resources"].get("CPU", 0), node["Resources"].get("GPU", 0))
-            for node in ray.nodes()
-            if node["Alive"]
-        ]
+        yield _alive(ray.nodes())
     finally:
         ray.shutdown()
 
@@ -93,6 +94,70 @@ def _check_listening(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()
     except (OSError, OverflowError) as error:
         raise ResourcesError(f"--address {address}: no Ray cluster answers there ({error}); {_JOINING}") from None
+
+
+def slots_now(resources: ResourcesConfig, share: Share) -> Callable[[], int]:
+    """How many trials fit on the cluster at the time it is asked, nodes that came and went included."""
+    import ray
+
+    asked, known = 0.0, share.slots
+
+    def now() -> int:
+        nonlocal asked, known
+        if time.monotonic() - asked > _NODES_EVERY_S:
+            asked = time.monotonic()
+            fit = sum(_fit(node, share.cpus, share.gpus) for node in _alive(ray.nodes()))
+            known = max(1, min(fit, resources.max_concurrent or fit))
+        return known
+
+    return now
+
+
+def _alive(nodes: list[dict[str, Any]]) -> list[Node]:
+    return [
+        Node(node["Resources"].get("CPU", 0), node["Resources"].get("GPU", 0), node["NodeID"])
+        for node in nodes
+        if node["Alive"]
+    ]
+
+
+def preflight(storage: Storage, nodes: list[Node]) -> None:
+    """Writes, reads and deletes a file of `storage` on every node.
+
+    Raises StorageError, with a line for each node that cannot. In a folder, each node must also see what this process
+    wrote: a folder of the same name is not the same folder.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    probe(storage)
+    mark = f".preflight-{uuid.uuid4().hex}"
+    if storage.local is not None:
+        (storage.local / mark).touch()
+    try:
+        there: Any = ray.remote(num_cpus=0, max_retries=0)(_preflight)
+        on = [NodeAffinitySchedulingStrategy(node.id, soft=False) for node in nodes]
+        asked = [there.options(scheduling_strategy=strategy).remote(storage, mark) for strategy in on]
+        problems = [problem for problem in ray.get(asked) if problem]
+    finally:
+        if storage.local is not None:
+            (storage.local / mark).unlink(missing_ok=True)
+    if problems:
+        raise StorageError("\n".join(problems))
+
+
+def _preflight(storage: Storage, mark: str) -> str:
+    """On a node: what is wrong with the storage there, or nothing."""
+    try:
+        probe(storage)
+    except StorageError as error:
+        return str(error)
+    if storage.local is not None and not (storage.local / mark).exists():
+        return (
+            f"{storage.local} on the node {socket.gethostname()} is not the folder that this machine has under that "
+            "name; name one that all nodes share, or an object store, as in --storage s3://bucket/folder"
+        )
+    return ""
 
 
 def share(resources: ResourcesConfig, nodes: list[Node], accelerator: str = "auto") -> Share:

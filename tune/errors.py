@@ -3,11 +3,13 @@
 cifar.errors.UserError      exit status 2
 ├── SpecError               problems in the experiment file or in --set
 ├── StorageError            the experiment directory cannot be made or written
-│   └── NameTakenError      an experiment of that name exists
+│   ├── NameTakenError      an experiment of that name exists, or is being run
+│   └── ResumeError         an experiment cannot go on as it is asked to
 └── ResourcesError          the cluster has not what a trial asks for, or cannot be reached
 FailedError                 exit status 1, since the fault may be ours
 ├── SearchFailedError       no trial gave a value
 └── RetrainFailedError      the winner stands, the model was not made
+InterruptedSearchError      exit status 128 + signal: Ctrl-C or SIGTERM, everything saved
 """
 
 from cifar.errors import UserError
@@ -30,6 +32,10 @@ class NameTakenError(StorageError):
     """An experiment of that name exists; it is never overwritten."""
 
 
+class ResumeError(StorageError):
+    """There is no such experiment to go on with, or it began as another one."""
+
+
 class ResourcesError(UserError):
     """The cluster has not what a trial asks for, or cannot be reached."""
 
@@ -48,3 +54,11 @@ class SearchFailedError(FailedError):
 
 class RetrainFailedError(FailedError):
     """The winner could not be made into a model; the search's results are untouched."""
+
+
+class InterruptedSearchError(Exception):
+    """The user, or a machine that is about to go, ended the search; it can be resumed. `number` is the signal's."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        super().__init__(f"signal {number}")

@@ -1,8 +1,15 @@
-"""The experiment directory: the only state of a search. Files appear in it whole or not at all."""
+"""The experiment directory: the only state of a search. Files appear in it whole or not at all.
 
+On an object store, where no file can be appended to, the driver works in a local copy and uploads each file when it is
+whole, and the study every few seconds.
+"""
+
+import hashlib
 import os
 import platform
+import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,18 +20,28 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+from platformdirs import user_cache_path
+
 from tune import yaml_file
 from tune.errors import NameTakenError, StorageError
 from tune.spec import RECORD, Experiment
+from tune.storage import Storage, open_storage
 
 _PACKAGES = ("cifar-tune", "lightning", "optuna", "ray", "torch", "torchmetrics", "torchvision", "wandb")
 
 
 @dataclass(frozen=True)
 class ExperimentDir:
-    """Paths of one experiment."""
+    """Paths of one experiment. remote: where they are copied to, if `path` is only a local copy."""
 
     path: Path
+    remote: Storage | None = None
+
+    @property
+    def place(self) -> Storage:
+        """The directory as every node of the cluster reaches it."""
+        return self.remote or open_storage(str(self.path))
 
     @property
     def spec(self) -> Path:
@@ -66,13 +83,51 @@ class ExperimentDir:
         """W&B's local files."""
         return self.path / "wandb"
 
+    def publish(self, *files: Path) -> None:
+        """Uploads what is there of `files`, or of all that the driver writes; nothing to do in a local directory."""
+        for file in files or (self.spec, self.journal, self.winner, self.ledger, self.report, self.model):
+            if self.remote is not None and file.exists():
+                self.remote.upload(file, file.relative_to(self.path).as_posix())
+
+    def fetch(self) -> None:
+        """Downloads what `publish` uploads, so that the local copy is as the remote one."""
+        if self.remote is None:
+            return
+        self.path.mkdir(parents=True, exist_ok=True)
+        for file in (self.spec, self.journal, self.winner, self.ledger, self.model):
+            name = file.relative_to(self.path).as_posix()
+            if self.remote.exists(name):
+                self.remote.download(name, file)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps every other process from running this experiment. Raises NameTakenError if one does."""
+        lock = FileLock(self.path / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise NameTakenError(
+                f"the experiment {self.path} is being run by another process; wait for its end or choose another --name"
+            ) from None
+        except OSError as error:
+            raise StorageError(f"{self.path} can no longer be written: {error.strerror or error}") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
 
 def reserve(storage: str, name: str) -> ExperimentDir:
     """The directory that a new experiment is going to have. Makes nothing that stays but `storage` itself.
 
     Raises NameTakenError if there is one of that name, StorageError if it could not be made.
     """
-    _check_name(name)
+    check_name(name)
+    where = open_storage(storage)
+    if where.local is None:
+        if where.exists(f"{name}/experiment.yaml"):
+            raise NameTakenError(f"the experiment {where.child(name).uri} exists; {_free_name(where, name)}")
+        return working_copy(where, name, fresh=True)
     try:
         root = Path(storage).expanduser().resolve()
         path = root / name
@@ -82,16 +137,36 @@ def reserve(storage: str, name: str) -> ExperimentDir:
     except FileExistsError:
         if not root.is_dir():
             raise StorageError(f"--storage {storage}: is not a directory; choose another") from None
-        free = next(f"{name}-{number}" for number in range(2, 10_000) if not (root / f"{name}-{number}").exists())
-        hint = f"choose another name, as in --name {shlex.quote(free)}"
-        raise NameTakenError(f"the experiment {path} exists; {hint}") from None
+        raise NameTakenError(f"the experiment {path} exists; {_free_name(where, name)}") from None
     except (OSError, RuntimeError) as error:  # RuntimeError: no such home, or links in a circle
         reason = getattr(error, "strerror", None) or error
         raise StorageError(f"--storage {storage}: {reason}; choose a folder that can be written") from None
     return ExperimentDir(path)
 
 
-def _check_name(name: str) -> None:
+def _free_name(where: Storage, name: str) -> str:
+    free = next(other for number in range(2, 10_000) if not where.exists(other := f"{name}-{number}"))
+    return f"choose another name, as in --name {shlex.quote(free)}, or go on with it by --resume"
+
+
+def working_copy(where: Storage, name: str, *, fresh: bool) -> ExperimentDir:
+    """An experiment on an object store, and the folder of its local copy."""
+    remote = where.child(name)
+    digest = hashlib.blake2b(remote.uri.encode(), digest_size=8).hexdigest()
+    path = user_cache_path("cifar-tune") / "experiments" / digest / name
+    try:
+        if path.exists():
+            shutil.rmtree(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"the local copy {path} cannot be made: {error.strerror or error}") from None
+    directory = ExperimentDir(path, remote)
+    if not fresh:
+        directory.fetch()
+    return directory
+
+
+def check_name(name: str) -> None:
     wrong = any(character in "/\\" or not character.isprintable() for character in name)
     if wrong or not name or name.startswith((".", "-")) or len(name.encode()) > 200:
         raise StorageError(
@@ -99,20 +174,33 @@ def _check_name(name: str) -> None:
         )
 
 
-def begin(directory: ExperimentDir, experiment: Experiment, command: str, fingerprint: str) -> None:
-    """Makes the directory, with experiment.yaml: the resolved spec, and where and of what it is run."""
-    provenance = {
+def begin(
+    directory: ExperimentDir,
+    experiment: Experiment,
+    command: str,
+    fingerprint: str,
+    before: dict[str, Any] | None = None,
+) -> None:
+    """Makes the directory, with experiment.yaml: the resolved spec, and where and of what it is run.
+
+    before: the provenance of the search that is resumed, which is kept.
+    """
+    session: dict[str, Any] = {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command,
-        "data_fingerprint": fingerprint,
         "git_commit": git_commit(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "versions": versions(),
     }
+    if before is None:
+        provenance: dict[str, Any] = {**session, "data_fingerprint": fingerprint}
+    else:
+        provenance = {**before, "resumed": [*before.get("resumed", []), session]}
     try:
-        directory.path.mkdir()
+        directory.path.mkdir(exist_ok=before is not None)
         to_yaml({**experiment.to_dict(), RECORD: provenance}, directory.spec)
+        directory.publish(directory.spec)
     except FileExistsError:
         raise NameTakenError(f"the experiment {directory.path} was begun by someone else just now") from None
     except OSError as error:
@@ -139,10 +227,20 @@ def git_commit() -> str:
         return ""
 
 
-def command_line() -> str:
-    """How this process was called, as a line that can be pasted into a shell."""
+def command_line(*, resume: bool = False) -> str:
+    """How this process was called, as a line that can be pasted into a shell; or what resumes it.
+
+    The password of a database is left out.
+    """
     module = Path(sys.argv[0]).stem
-    return shlex.join(["python", "-m", "tune" if module == "__main__" else f"tune.{module}", *sys.argv[1:]])
+    arguments = [_without_password(argument) for argument in sys.argv[1:]]
+    if resume and module == "run" and "--resume" not in arguments:
+        arguments.append("--resume")
+    return shlex.join(["python", "-m", "tune" if module == "__main__" else f"tune.{module}", *arguments])
+
+
+def _without_password(argument: str) -> str:
+    return re.sub(r"(://[^:/@\s]*):[^@\s]*@", r"\1:***@", argument)
 
 
 @contextmanager

@@ -51,10 +51,14 @@ def make_model_on_cluster(
 ) -> Made:
     """`tune.winner.make_model` in an actor with `cpus` and `gpus`; `say` hears each step of it.
 
-    Raises the UserError that it raised, RetrainFailedError for anything else.
+    A lost process or node is replaced, and the retrain begins again, `search.max_retries` times at most. Raises the
+    UserError that it raised, RetrainFailedError for anything else.
     """
     retrain: Any = ray.remote(_Retrain)
-    actor = retrain.options(num_cpus=cpus, num_gpus=gpus, max_concurrency=2).remote()
+    retries = experiment.search.max_retries
+    actor = retrain.options(
+        num_cpus=cpus, num_gpus=gpus, max_concurrency=2, max_restarts=retries, max_task_retries=retries
+    ).remote()
     made = actor.run.remote(experiment, winner, directory, tracking, max(1, int(cpus)))
     said = ""
     try:

@@ -47,16 +47,21 @@ class Progress:
         if self.console.is_terminal:
             self._live.stop()
 
-    def update(self, trial: Trial) -> None:
-        """A trial started, finished an epoch, or ended."""
+    def update(self, trial: Trial, *, told: bool = True) -> None:
+        """A trial started, finished an epoch, or ended. Not `told`: in an earlier session of a resumed search."""
         self.trials[trial.number] = trial
         self._epochs[trial.number] = trial.epochs
-        if trial.state == "running":
-            if self.experiment.search.trials == 1 and trial.epochs:
+        if trial.state in {"running", "paused"}:
+            if told and self.experiment.search.trials == 1 and trial.epochs:
                 self._plain(f"epoch {trial.epochs}: {self.experiment.search.metric} {trial.values[trial.epochs]:.4f}")
             return
         self._ended.append(self._line(trial))
-        self._plain(self._ended[-1])
+        if told:
+            self._plain(self._ended[-1])
+
+    def say(self, line: str) -> None:
+        """A line about the search as a whole."""
+        self.console.print(line, highlight=False, soft_wrap=True, markup=False)
 
     def _plain(self, line: str) -> None:
         """A line where there is no live view."""

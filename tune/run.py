@@ -4,44 +4,83 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cifar.errors import UserError
-from tune.errors import FailedError, RetrainFailedError, SearchFailedError
+from tune.errors import RetrainFailedError, SearchFailedError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from cifar.sources import TrainingData
+    from tune.cluster import Share
     from tune.evaluation import Evaluation
     from tune.experiment import ExperimentDir
     from tune.spec import Experiment
+    from tune.tracking import Tracking
     from tune.trials import Trial
+    from tune.winner import Made
+
+
+_OPTIONS = (
+    click.option("--storage", default="experiments", show_default=True, help="Folder or URI of the experiments."),
+    click.option("--address", help="Ray cluster to join, as in head:6379.  [default: one on this machine]"),
+    click.option("--study", metavar="URL", help="Database of the study.  [default: a file of the experiment]"),
+)
+
+
+def on_a_cluster(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of every command that searches."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where a search keeps its state, and where it runs."""
+
+    storage: str = "experiments"
+    address: str | None = None
+    study: str | None = None
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--space", "file", required=True, type=click.Path(path_type=Path), help="Experiment file (YAML).")
 @click.option("--set", "overrides", multiple=True, metavar="SECTION.NAME=VALUE", help="Override a field; repeatable.")
 @click.option("--name", help="Name of the experiment.  [default: the file's, without .yaml]")
-@click.option("--storage", default="experiments", show_default=True, help="Folder of the experiment directories.")
-@click.option("--address", help="Ray cluster to join, as in head:6379.  [default: one on this machine]")
+@on_a_cluster
+@click.option("--resume", is_flag=True, help="Go on with the experiment of that name; more trials extend it.")
 @click.option("--dry-run", is_flag=True, help="Show the resolved experiment and what it will cost; start nothing.")
 def main(
-    file: Path, overrides: tuple[str, ...], name: str | None, storage: str, address: str | None, dry_run: bool
+    file: Path, overrides: tuple[str, ...], name: str | None, resume: bool, dry_run: bool, **where: str | None
 ) -> None:
     """Search hyperparameters, retrain the winner, evaluate it once on the test set.
 
     Leaves an experiment directory with the study, the model and a report. Exit status: 0 done; 2 something to repair
-    in the call, the file or the data; 1 every trial failed, or a fault of ours.
+    in the call, the file, the data or the storage; 1 every trial failed, or a fault of ours; 130 or 143 interrupted,
+    to be resumed.
     """
-    try:
+    with exit_status():
         if dry_run:
             _show_plan(file, overrides)
         else:
-            run(file, overrides, name, storage, address)
+            run(file, overrides, name, Where(**where), resume=resume)  # type: ignore[arg-type]
+
+
+@contextmanager
+def exit_status() -> Iterator[None]:
+    """Tells errors as users of the command line should hear them, and exits with their status."""
+    from tune.errors import FailedError, InterruptedSearchError
+    from tune.interrupts import Interrupted, at_once
+
+    try:
+        with at_once():
+            yield
     except UserError as error:
         for line in str(error).splitlines():
             click.echo(f"error: {line}", err=True)
@@ -51,39 +90,56 @@ def main(
             click.echo(f"The first failure:\n\n{error.traceback.rstrip()}\n", err=True)
         click.echo(f"error: {error}", err=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        click.echo("interrupted; what was recorded stays in the experiment directory", err=True)
-        sys.exit(130)
+    except (Interrupted, InterruptedSearchError) as error:
+        from tune.experiment import command_line
+
+        command = command_line(resume=True)
+        click.echo(f"interrupted; nothing that was recorded is lost. To go on:\n  {command}", err=True)
+        sys.exit(128 + error.number)
 
 
 def _show_plan(file: Path, overrides: tuple[str, ...]) -> None:
     from tune import spec, yaml_file
+    from tune.points import grid_size
     from tune.rungs import expected_epochs, expected_trials, rung_epochs
 
     experiment = spec.load(file, overrides)
     yaml_file.write(experiment.to_dict(), sys.stdout)
-    scheduler, trials = experiment.scheduler, experiment.search.trials
-    full = trials * scheduler.max_epochs
+    search, scheduler = experiment.search, experiment.scheduler
+    points = grid_size(experiment.space) if search.sampler == "grid" else None
+    trials = min(search.trials, points or search.trials)
+    full = min(trials * scheduler.max_epochs, search.epoch_budget or trials * scheduler.max_epochs)
     again = experiment.retrain.epochs + (scheduler.max_epochs if experiment.retrain.start == "scratch" else 0)
-    click.echo(f"\n# {trials} trials of up to {scheduler.max_epochs} epochs")
+    grid = f", of the grid's {points} points" if points else ""
+    click.echo(f"\n# {trials} trials of up to {scheduler.max_epochs} epochs{grid}")
     if scheduler.type == "none":
         click.echo(f"# no early stopping: {full} epochs, and {again} of the retrain")
+        return
+    if scheduler.type != "asha":
+        click.echo(f"# {scheduler.type}: at most {full} epochs, and {again} of the retrain")
         return
     rungs = rung_epochs(scheduler.grace_period, scheduler.reduction_factor, scheduler.max_epochs)
     reached = expected_trials(trials, rungs, scheduler.reduction_factor)
     for epoch, count in zip((*rungs, scheduler.max_epochs), reached, strict=True):
         there = "1 trial gets" if count == 1 else f"{count} trials get"
         click.echo(f"# epoch {epoch}: {'end' if epoch == scheduler.max_epochs else 'rung'}, about {there} there")
-    expected = expected_epochs(trials, rungs, scheduler.reduction_factor, scheduler.max_epochs)
+    expected = min(expected_epochs(trials, rungs, scheduler.reduction_factor, scheduler.max_epochs), full)
     click.echo(f"# about {expected} epochs, at most {full}, and {again} of the retrain")
 
 
 def run(
-    file: Path, overrides: tuple[str, ...], name: str | None, storage: str, address: str | None
+    file: Path,
+    overrides: tuple[str, ...],
+    name: str | None,
+    where: Where,
+    *,
+    resume: bool = False,
+    repeat: bool = False,
 ) -> "tuple[ExperimentDir, Evaluation]":
     """The whole of `python -m tune.run`, from reading `file` to the closing table.
 
-    Raises UserError for what the user can repair, SearchFailedError if no trial gave a value.
+    resume: go on with the experiment of that name; repeat: with its failed trials too. Raises UserError for what the
+    user can repair, SearchFailedError if no trial gave a value, InterruptedSearchError after Ctrl-C or SIGTERM.
     """
     from dataclasses import replace
 
@@ -92,10 +148,13 @@ def run(
     from cifar import sources
     from tune import experiment as experiments
     from tune import spec
+    from tune.resume import check_same, reopen
 
     experiment = spec.load(file, overrides)
     experiment = replace(experiment, name=experiment.name if name is None else name)
-    directory = experiments.reserve(storage, experiment.name)
+    directory = (
+        reopen(where.storage, experiment.name) if resume else experiments.reserve(where.storage, experiment.name)
+    )
     console = Console(highlight=False)
     data = sources.load_training(experiment.data)
     sources.prepare_test(experiment.data, data)
@@ -105,71 +164,116 @@ def run(
     if experiment.data.source != "digits":  # trials run in other folders
         rooted = experiment.data.model_copy(update={"root": str(sources.resolved_root(experiment.data))})
         experiment = replace(experiment, data=rooted)
-    return _on_cluster(experiment, directory, data, address, console)
+    before = check_same(directory, experiment, data.fingerprint) if resume else None
+    job = _Job(experiment, directory, data, where, before, repeat)
+    return _on_cluster(job, console)
 
 
-def _on_cluster(
-    experiment: "Experiment",
-    directory: "ExperimentDir",
-    data: "TrainingData",
-    address: str | None,
-    console: "Console",
-) -> "tuple[ExperimentDir, Evaluation]":
+@dataclass(frozen=True)
+class _Job:
+    """What `run` has found out. before: the provenance of the search that is resumed."""
+
+    experiment: "Experiment"
+    directory: "ExperimentDir"
+    data: "TrainingData"
+    where: Where
+    before: dict[str, Any] | None
+    repeat: bool
+
+
+def _on_cluster(job: _Job, console: "Console") -> "tuple[ExperimentDir, Evaluation]":
     from dataclasses import replace
 
-    from tune import cluster, tracking, winner
+    from tune import cluster, winner
     from tune import experiment as experiments
-    from tune.progress import Progress
     from tune.report import write_report
     from tune.summary import Summary, print_closing
 
-    began = time.monotonic()
-    with cluster.connected(address) as nodes:
+    experiment, directory, data = job.experiment, job.directory, job.data
+    with cluster.connected(job.where.address) as nodes:
         share = cluster.share(experiment.resources, nodes, experiment.trainer.accelerator)
         if not share.gpus and experiment.trainer.accelerator == "auto":  # leave the GPUs to those who asked
             on_cpu = experiment.trainer.model_copy(update={"accelerator": "cpu"})
             experiment = replace(experiment, trainer=on_cpu)
-        from tune.final import make_model_on_cluster
-        from tune.search import search
-
-        experiments.begin(directory, experiment, experiments.command_line(), data.fingerprint)
-        tracked, note = tracking.resolve(experiment.tracking, experiment.name, directory.wandb)
-        if note:
-            console.print(note, markup=False)
-        console.print(
-            f"{experiment.name}: {experiment.search.trials} trials in {share.slots} slots of {share}; {directory.path}",
-            markup=False,
-            soft_wrap=True,
-        )
-        with Progress(experiment, share.slots, console) as progress:
-            trials, traceback = search(experiment, directory, share, tracked, progress)
-        chosen = winner.choose(experiment, trials, directory)
-        if chosen is None:
-            raise _failure(trials, traceback)
-        searched = time.monotonic() - began
-        cpus = max(node.cpus for node in nodes) if address is None else share.cpus
-        try:
-            with _told(console) as say:
-                made = make_model_on_cluster(experiment, chosen, directory, tracked, cpus, share.gpus, say)
-        except RetrainFailedError as error:
-            message = f"the retrain failed: {error}; the winner is in {directory.winner}, its checkpoint untouched"
-            raise RetrainFailedError(message, error.traceback) from None
-    summary = Summary(
-        experiment=experiment,
-        directory=directory,
-        trials=trials,
-        winner=chosen,
-        test=made.test,
-        onnx_error=made.onnx_error,
-        skipped=(*data.skipped, *made.test.skipped),
-        search_seconds=searched,
-        retrain_seconds=time.monotonic() - began - searched,
-        classes=data.classes,
-        shape=(data.channels, data.image_size, data.image_size),
-    )
-    write_report(summary)
+        experiments.begin(directory, experiment, experiments.command_line(), data.fingerprint, job.before)
+        with directory.locked():
+            cluster.preflight(directory.place, nodes)
+            trials, tracked, elapsed = _searched(replace(job, experiment=experiment), share, console)
+            chosen = winner.choose(experiment, trials, directory)
+            if chosen is None:
+                raise SearchFailedError("no trial has both a value and a checkpoint", "")
+            retrained = time.monotonic()
+            made = winner.already_made(experiment, chosen, directory)
+            if made is None:
+                cpus = max(node.cpus for node in nodes) if job.where.address is None else share.cpus
+                made = _retrained(experiment, chosen, directory, tracked, cpus, share.gpus, console)
+            summary = Summary(
+                experiment=experiment,
+                directory=directory,
+                trials=trials,
+                winner=chosen,
+                test=made.test,
+                onnx_error=made.onnx_error,
+                skipped=(*data.skipped, *made.test.skipped),
+                search_seconds=elapsed,
+                retrain_seconds=time.monotonic() - retrained,
+                classes=data.classes,
+                shape=(data.channels, data.image_size, data.image_size),
+            )
+            write_report(summary)
+            directory.publish()
     print_closing(summary, console)
     return directory, made.test
+
+
+def _searched(job: _Job, share: "Share", console: "Console") -> "tuple[list[Trial], Tracking, float]":
+    """The trials, how they were tracked, and the seconds of the search."""
+    from tune import tracking
+    from tune.open_study import open_study
+    from tune.progress import Progress
+    from tune.search import search
+
+    experiment, directory = job.experiment, job.directory
+    tracked, note = tracking.resolve(experiment.tracking, experiment.name, directory.wandb)
+    record, notes = open_study(experiment, directory, job.where.storage, job.where.study, job.data.fingerprint)
+    if job.repeat:
+        notes.append(f"failed trials that run again: {record.repeat_failed()}")
+    for line in filter(None, [note, *notes]):
+        console.print(line, markup=False, soft_wrap=True)
+    console.print(_opening(job, share, len(record.ended())), markup=False, soft_wrap=True)
+    with Progress(experiment, share.slots, console) as progress:
+        trials, traceback = search(experiment, directory, record, share, tracked, progress)
+    if not any(trial.checkpoints for trial in trials if trial.state in {"completed", "stopped"}):
+        raise _failure(trials, traceback)
+    return trials, tracked, record.elapsed
+
+
+def _opening(job: _Job, share: "Share", ended: int) -> str:
+    experiment = job.experiment
+    again = f", {ended} of them ended before" if job.before else ""
+    slots = f"in {share.slots} slots of {share}"
+    return f"{experiment.name}: {experiment.search.trials} trials{again}, {slots}; {job.directory.place.uri}"
+
+
+def _retrained(
+    experiment: "Experiment",
+    chosen: "Trial",
+    directory: "ExperimentDir",
+    tracked: "Tracking",
+    cpus: float,
+    gpus: float,
+    console: "Console",
+) -> "Made":
+    from tune.final import make_model_on_cluster
+
+    try:
+        with _told(console) as say:
+            made = make_model_on_cluster(experiment, chosen, directory, tracked, cpus, gpus, say)
+    except RetrainFailedError as error:
+        message = f"the retrain failed: {error}; the winner is in {directory.winner}, its checkpoint untouched"
+        raise RetrainFailedError(message, error.traceback) from None
+    directory.fetch()
+    return made
 
 
 def _failure(trials: "list[Trial]", traceback: str) -> Exception:

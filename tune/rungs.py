@@ -4,7 +4,8 @@ Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020 (
 """
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 
 def rung_epochs(grace_period: int, reduction_factor: int, max_epochs: int) -> tuple[int, ...]:
@@ -55,29 +56,64 @@ class Verdict:
 
 @dataclass
 class Rungs:
-    """The values seen at each rung, and the rule: a value passes while it is in the best 1 / reduction_factor.
+    """The values seen at each rung, by trial; a value passes while it is in the best 1 / reduction_factor.
 
-    Of equal values the earlier is the better one, so that equal trials are thinned out too. Nothing is stopped
-    before `min_peers` values stand at a rung (default: reduction_factor).
+    Of equal values the earlier is the better one (among paused trials, that of the earlier trial), so that equal trials
+    are thinned out too. Nothing is decided before `min_peers` values stand at a rung (default: reduction_factor).
     """
 
     epochs: tuple[int, ...]
     reduction_factor: int
     maximize: bool
     min_peers: int = 0
-    values: dict[int, list[float]] = field(default_factory=dict)
+    values: dict[int, dict[int, float]] = field(default_factory=dict)
 
-    def judge(self, epoch: int, value: float) -> Verdict | None:
-        """Records a value, and the verdict on it; None where `epoch` is no rung. `value` must be finite."""
+    def record(self, number: int, epoch: int, value: float) -> None:
+        """Adds the value of trial `number`, which must be finite, where `epoch` is a rung."""
+        if epoch in self.epochs:
+            if not math.isfinite(value):
+                raise ValueError(f"got {value}, a rung takes finite values")
+            self.values.setdefault(epoch, {})[number] = value
+
+    def judge(self, number: int, epoch: int, value: float) -> Verdict | None:
+        """Records a value, and whether the trial may go on at once (mode stop); None where `epoch` is no rung."""
+        self.record(number, epoch, value)
         if epoch not in self.epochs:
             return None
-        if not math.isfinite(value):
-            raise ValueError(f"got {value}, a rung takes finite values")
-        seen = self.values.setdefault(epoch, [])
-        sign = 1 if self.maximize else -1
-        better = sum(1 for other in seen if sign * other >= sign * value)
-        seen.append(value)
-        keep = max(1, len(seen) // self.reduction_factor)
-        cutoff = sorted(seen, reverse=self.maximize)[keep - 1]
-        enough = len(seen) >= (self.min_peers or self.reduction_factor)
-        return Verdict(not enough or better < keep, epoch, value, better + 1, len(seen), keep, cutoff)
+        equal = sum(1 for other, theirs in self.values[epoch].items() if other != number and theirs == value)
+        verdict = self._verdict(number, epoch, at_least=1, before=equal)
+        return verdict if self._enough(epoch) else replace(verdict, passes=True)
+
+    def promotable(self, paused: Mapping[int, int], *, finishing: bool = False) -> tuple[int, Verdict] | None:
+        """The trial that goes on next (mode promote) of those `paused` (number -> rung), and why.
+
+        The highest rung first, and there the best. `finishing`: no trial will be started any more, so that each rung
+        lets at least one through, however few stand there.
+        """
+        for epoch in sorted(set(paused.values()), reverse=True):
+            if not finishing and not self._enough(epoch):
+                continue
+            here = [number for number, rung in paused.items() if rung == epoch]
+            verdicts = [(number, self.standing(number, epoch, at_least=int(finishing))) for number in here]
+            number, best = min(verdicts, key=lambda pair: pair[1].rank)
+            if best.passes:
+                return number, best
+        return None
+
+    def standing(self, number: int, epoch: int, *, at_least: int = 0) -> Verdict:
+        """Where a paused trial stands at its rung, where `at_least` so many pass."""
+        seen = self.values[epoch]
+        equal = sum(1 for other, value in seen.items() if other < number and value == seen[number])
+        return self._verdict(number, epoch, at_least, equal)
+
+    def _enough(self, epoch: int) -> bool:
+        return len(self.values[epoch]) >= (self.min_peers or self.reduction_factor)
+
+    def _verdict(self, number: int, epoch: int, at_least: int, before: int) -> Verdict:
+        """before: how many equal values count as better."""
+        seen = self.values[epoch]
+        value = seen[number]
+        rank = 1 + before + sum(1 for other in seen.values() if (other > value if self.maximize else other < value))
+        keep = max(at_least, len(seen) // self.reduction_factor)
+        cutoff = sorted(seen.values(), reverse=self.maximize)[max(keep, 1) - 1]
+        return Verdict(rank <= keep, epoch, value, rank, len(seen), keep, cutoff)

@@ -1,4 +1,4 @@
-"""The scheduler: stops trials at rungs, and at the first value that is no number."""
+"""Ray Tune's scheduler: tells the conductor each value, and stops the trials it says."""
 
 import math
 from typing import Any
@@ -7,21 +7,20 @@ from ray.tune.experiment import Trial as RayTrial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from cifar.config import METRICS
-from tune.rungs import Rungs, rung_epochs
-from tune.spec import SchedulerConfig, SearchConfig
+from tune.conductor import Conductor
+from tune.trials import DIVERGED, EPOCH
 
 
-class RungScheduler(FIFOScheduler):
-    """Ray Tune's side of `tune.rungs`. `verdicts` says of each trial it stopped: (diverged, reason)."""
+class ConductedScheduler(FIFOScheduler):
+    """Asked after each epoch, the last one before a stop too, unlike the searcher's own hook."""
 
-    def __init__(self, scheduler: SchedulerConfig, search: SearchConfig) -> None:
+    def __init__(self, conductor: Conductor) -> None:
         super().__init__()
-        self.search = search
-        epochs: tuple[int, ...] = ()
-        if scheduler.type == "asha":
-            epochs = rung_epochs(scheduler.grace_period, scheduler.reduction_factor, scheduler.max_epochs)
-        self.rungs = Rungs(epochs, scheduler.reduction_factor, search.maximize, scheduler.min_peers or 0)
-        self.verdicts: dict[str, tuple[bool, str]] = {}
+        self.conductor = conductor
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Ray Tune pickles its parts to restore a search; ours goes on from the study."""
+        return {}
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
         """Accepts whatever Tune is told: the metric is known from the spec."""
@@ -29,15 +28,19 @@ class RungScheduler(FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: RayTrial, result: dict[str, Any]) -> str:
         """Tune's question after each epoch."""
-        if trial.trial_id in self.verdicts or result.get("done"):
+        if EPOCH not in result or result.get("done"):
             return TrialScheduler.CONTINUE
-        epoch, value = result["training_iteration"], result[self.search.metric]
-        for name in METRICS:  # accuracy stays a number when the loss no longer is
-            if not math.isfinite(result.get(name, 0.0)):
-                self.verdicts[trial.trial_id] = (True, f"{name} was {result[name]} at epoch {epoch}")
-                return TrialScheduler.STOP
-        verdict = self.rungs.judge(epoch, value)
-        if verdict is None or verdict.passes:
-            return TrialScheduler.CONTINUE
-        self.verdicts[trial.trial_id] = (False, str(verdict))
-        return TrialScheduler.STOP
+        stop = self.conductor.result(
+            trial.config["number"],
+            int(result[EPOCH]),
+            result.get(self.conductor.experiment.search.metric, math.nan),
+            result["time_total_s"],
+            broken=result.get(DIVERGED) or _not_finite(result),
+        )
+        return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
+
+
+def _not_finite(result: dict[str, Any]) -> str:
+    """Accuracy stays a number when the loss no longer is, so every metric is looked at."""
+    wrong = [f"{name} was {result[name]}" for name in METRICS if not math.isfinite(result.get(name, 0.0))]
+    return f"{wrong[0]} at epoch {int(result[EPOCH])}" if wrong else ""

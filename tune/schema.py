@@ -27,6 +27,12 @@ def experiment_schema() -> dict[str, Any]:
         properties[name] = schema
     properties[RECORD] = {"type": "object", "description": "Written into the record of a search; never read"}
     definitions["Space"] = _space(definitions)
+    properties["search"]["properties"]["start"]["items"] = {
+        "type": "object",
+        "minProperties": 1,
+        "properties": {name: {"description": text, **values} for name, (text, values) in _hparams().items()},
+        "additionalProperties": False,
+    }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Experiment of cifar-tune",
@@ -53,12 +59,22 @@ def _space(definitions: dict[str, Any]) -> dict[str, Any]:
         ]
     }
     properties = {}
-    for name, field in HParams.model_json_schema()["properties"].items():
-        field = {key: value for key, value in field.items() if key != "only_with"}
+    for name, (description, field) in _hparams().items():
         domains = ["CategoricalDomain"]
         if field.get("type") in {"number", "integer"}:
             domains += ["IntDomain"] + ["FloatDomain"] * (field["type"] == "number")
-        description = f"{field.pop('description')}; default {field.pop('default')}"
         choices = [field, *({"$ref": f"#/$defs/{domain}"} for domain in domains)]
         properties[name] = {"description": description, "anyOf": choices}
     return {"type": "object", "properties": properties, "additionalProperties": False}
+
+
+def _hparams() -> dict[str, tuple[str, dict[str, Any]]]:
+    """Of each HParam, what it means with its default, and the values that it takes."""
+    fields = HParams.model_json_schema()["properties"]
+    return {
+        name: (
+            f"{field['description']}; default {field['default']}",
+            {key: value for key, value in field.items() if key not in {"description", "default", "only_with"}},
+        )
+        for name, field in fields.items()
+    }

@@ -1,34 +1,44 @@
-"""The search: Ray Tune runs the trials, the study records them, and a summary of each comes back."""
+"""The search: Ray Tune runs the trials that the conductor chooses, and tells it what becomes of them."""
 
 import time
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import cloudpickle
 from ray import tune as ray_tune
+from ray.exceptions import OutOfMemoryError, RayActorError
 from ray.tune.experiment import Trial as RayTrial
 
 from cifar.errors import UserError
-from tune.cluster import Share
+from tune.cluster import Share, slots_now
+from tune.conductor import Conductor
+from tune.errors import InterruptedSearchError, StorageError
 from tune.experiment import ExperimentDir
+from tune.interrupts import graceful
 from tune.progress import Progress
-from tune.scheduler import RungScheduler
-from tune.searcher import StudyLog, StudySearcher
+from tune.scheduler import ConductedScheduler
+from tune.searcher import ConductedSearcher
 from tune.spec import Experiment
+from tune.storage import is_storage_trouble, probe
+from tune.study import StudyRecord
 from tune.tracking import Tracking
-from tune.trial import TrialTask, train_trial, trial_name
+from tune.trainable import TrialTask, train_trial
 from tune.trials import Trial
 
-MAX_FAILURES_IN_A_ROW = 3
+_PUBLISHED_EVERY_S = 5.0
+_ENDLESS = 10**9  # the conductor says when it is enough
 
 
-class Limits(ray_tune.Stopper):
-    """Ends a search whose time is up, or that someone else gave a `reason` to end."""
+class Ending(ray_tune.Stopper):
+    """Ends the search when the conductor says so."""
 
-    def __init__(self, time_budget_s: float | None) -> None:
-        self.deadline = time.monotonic() + time_budget_s if time_budget_s else None
-        self.budget = time_budget_s
-        self.reason = ""
+    def __init__(self, conductor: Conductor) -> None:
+        self.conductor = conductor
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Ray Tune pickles its parts to restore a search; ours goes on from the study."""
+        return {}
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Whether to stop one trial: never; that is the scheduler's."""
@@ -36,152 +46,142 @@ class Limits(ray_tune.Stopper):
 
     def stop_all(self) -> bool:
         """Whether the search is over."""
-        if not self.reason and self.deadline is not None and time.monotonic() > self.deadline:
-            self.reason = f"the search's {self.budget:g} s were up (search.time_budget_s)"
-        return bool(self.reason)
+        return bool(self.conductor.over)
 
 
 class Recorder(ray_tune.Callback):
-    """Hears everything that happens to trials, and tells the study, the display and `trials`."""
+    """Tells the conductor what becomes of trials, and ends the processes of those that hang."""
 
-    def __init__(
-        self,
-        experiment: Experiment,
-        log: StudyLog,
-        scheduler: RungScheduler,
-        limits: Limits,
-        progress: Progress,
-    ) -> None:
-        self.metric = experiment.search.metric
-        self.log, self.scheduler, self.limits, self.progress = log, scheduler, limits, progress
-        self.trials: dict[int, Trial] = {}
-        self.first_traceback = ""
+    def __init__(self, conductor: Conductor, directory: ExperimentDir) -> None:
+        self.conductor, self.directory = conductor, directory
+        self._published = time.monotonic()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Ray Tune pickles its parts to restore a search; this one is not restored."""
+        """Ray Tune pickles its parts to restore a search; ours goes on from the study."""
         return {}
+
+    def on_step_begin(self, iteration: int, trials: list[RayTrial], **info: Any) -> None:
+        """Every tenth of a second or so."""
+        if time.monotonic() - self._published > _PUBLISHED_EVERY_S:
+            self.publish()
+        for number in self.conductor.overdue():
+            for trial in trials:
+                if trial.config.get("number") == number and trial.temporary_state.ray_actor:
+                    ray.kill(trial.temporary_state.ray_actor)
+
+    def publish(self) -> None:
+        """Uploads the study, where the experiment directory is on an object store."""
+        try:
+            self.directory.publish(self.directory.journal)
+        except OSError as error:
+            self.conductor.trouble = self.conductor.trouble or error
+        self._published = time.monotonic()
 
     def on_trial_start(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
         """A trial got a slot."""
-        self.progress.update(self._mine(trial))
+        self.conductor.started(trial.config["number"])
 
-    def on_trial_result(
-        self, iteration: int, trials: list[RayTrial], trial: RayTrial, result: dict[str, Any], **info: Any
+    def on_checkpoint(
+        self, iteration: int, trials: list[RayTrial], trial: RayTrial, checkpoint: Any, **info: Any
     ) -> None:
-        """A trial finished an epoch. Called for the last one before a stop too, unlike the searcher's own hook."""
-        mine = self._mine(trial)
-        epoch, value = result["training_iteration"], result[self.metric]
-        mine.values[epoch] = value
-        mine.seconds = result["time_total_s"]
-        self.log.report(mine.number, epoch, value)
-        self.progress.update(mine)
+        """The checkpoint of a trial's last report is in the storage, whole."""
+        path = Path(checkpoint.path)
+        root = Path(self.directory.place.root) if self.directory.place.local is None else self.directory.path
+        self.conductor.checkpointed(trial.config["number"], path.relative_to(root).as_posix())
 
     def on_trial_complete(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
         """A trial ended, by itself or stopped."""
-        mine = self._mine(trial)
-        if verdict := self.scheduler.verdicts.get(trial.trial_id):
-            diverged, mine.reason = verdict
-            mine.state = "diverged" if diverged else "stopped"
-        else:
-            mine.state = "completed"
-        self._ended(mine)
+        self.conductor.ended(trial.config["number"])
 
     def on_trial_error(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
-        """A trial raised."""
-        mine = self._mine(trial)
-        cause = _cause(trial)
+        """A trial raised, or its process is gone."""
+        number, cause = trial.config["number"], _cause(trial)
         first_line = (str(cause).strip().splitlines() or [""])[0]
-        mine.state, mine.reason = "failed", f"{type(cause).__name__}: {first_line}"
-        mine.users_mistake = isinstance(cause, UserError)
-        if trial.error_file and not self.first_traceback:
-            self.first_traceback = Path(trial.error_file).read_text()
-        if self._hopeless():
-            self.limits.reason = f"the first {MAX_FAILURES_IN_A_ROW} trials failed"
-        self._ended(mine)
+        if isinstance(cause, RayActorError) and not isinstance(cause, OutOfMemoryError):
+            self.conductor.lost(number, _short(cause), counts=not cause.preempted)
+        elif is_storage_trouble(cause) or (isinstance(cause, OSError) and self._unwritable()):
+            self.conductor.trouble = self.conductor.trouble or OSError(first_line)
+        else:
+            trace = Path(trial.error_file).read_text() if trial.error_file else ""
+            reason = f"{type(cause).__name__}: {first_line}"
+            self.conductor.failed(number, reason, trace, users_mistake=isinstance(cause, UserError))
 
-    def _hopeless(self) -> bool:
-        """Whether the first trials all failed, and none that runs has got further than they did."""
-        failed = [trial for trial in self.trials.values() if trial.state == "failed"]
-        furthest = max(trial.epochs for trial in failed)
-        others = [trial for trial in self.trials.values() if trial.state != "failed"]
-        hopeful = [trial for trial in others if trial.state != "running" or trial.epochs > furthest]
-        return len(failed) >= MAX_FAILURES_IN_A_ROW and not hopeful
-
-    def close(self) -> None:
-        """Ends what the end of the search cut off: Tune stops such trials without a word."""
-        for number in self.log.unfinished():
-            if mine := self.trials.get(number):
-                mine.state, mine.reason = "stopped", self.limits.reason or "the search was interrupted"
-                self._ended(mine)
-            else:
-                self.log.withdraw(number)
-
-    def _mine(self, trial: RayTrial) -> Trial:
-        number = trial.config["number"]
-        return self.trials.setdefault(number, Trial(number, trial.config["hparams"]))
-
-    def _ended(self, mine: Trial) -> None:
-        self.log.end(mine)
-        self.progress.update(mine)
+    def _unwritable(self) -> bool:
+        try:
+            probe(self.directory.place)
+        except StorageError:
+            return True
+        return False
 
 
 def search(
-    experiment: Experiment, directory: ExperimentDir, share: Share, tracking: Tracking, progress: Progress
+    experiment: Experiment,
+    directory: ExperimentDir,
+    record: StudyRecord,
+    share: Share,
+    tracking: Tracking,
+    progress: Progress,
 ) -> tuple[list[Trial], str]:
-    """Runs every trial. Returns what became of each, and the traceback of the first that failed, if any did."""
-    log = StudyLog(directory.journal, experiment.name, experiment.search)
-    scheduler = RungScheduler(experiment.scheduler, experiment.search)
-    limits = Limits(experiment.search.time_budget_s)
-    recorder = Recorder(experiment, log, scheduler, limits, progress)
+    """Runs every trial that is left. Returns what became of all, and the first failure's traceback.
+
+    Raises InterruptedSearchError after Ctrl-C or SIGTERM, StorageError if the directory could no longer be written;
+    the search can be resumed after both.
+    """
+    slots = slots_now(experiment.resources, share)
+    conductor = Conductor(experiment, record, directory.place, slots, progress.update)
+    for trial in conductor.trials.values():
+        progress.update(trial, told=False)
+    recorder = Recorder(conductor, directory)
+    try:
+        with graceful(conductor.interrupt, progress.say) as stopped:
+            if conductor.has_work:
+                _tuner(experiment, directory, share, tracking, recorder).fit()
+    finally:
+        conductor.close()
+        recorder.publish()
+    if conductor.trouble:
+        raise StorageError(f"{directory.place.uri} can no longer be written: {conductor.trouble}")
+    if stopped.signal:
+        raise InterruptedSearchError(stopped.signal)
+    return sorted(conductor.trials.values(), key=lambda trial: trial.number), conductor.first_traceback
+
+
+def _tuner(
+    experiment: Experiment, directory: ExperimentDir, share: Share, tracking: Tracking, recorder: Recorder
+) -> ray_tune.Tuner:
     task = TrialTask(
         data=experiment.data,
         trainer=experiment.trainer,
         max_epochs=experiment.scheduler.max_epochs,
         seed=experiment.search.seed,
         cpus=share.cpus,
-        directory=str(directory.trials),
+        place=directory.place,
+        folder=directory.trials,
         tracking=tracking,
     )
-    trainable = ray_tune.with_resources(
-        ray_tune.with_parameters(train_trial, task=task), {"cpu": share.cpus, "gpu": share.gpus}
-    )
-    mode = "max" if experiment.search.maximize else "min"
-    tuner = ray_tune.Tuner(
-        trainable,
+    trainable = ray_tune.with_parameters(train_trial, task=task)
+    conductor, place = recorder.conductor, directory.place
+    return ray_tune.Tuner(
+        ray_tune.with_resources(trainable, {"cpu": share.cpus, "gpu": share.gpus}),
         tune_config=ray_tune.TuneConfig(
-            search_alg=StudySearcher(log, experiment.space, experiment.search.trials),
-            scheduler=scheduler,
-            num_samples=experiment.search.trials,
-            max_concurrent_trials=experiment.resources.max_concurrent,
+            search_alg=ConductedSearcher(conductor),
+            scheduler=ConductedScheduler(conductor),
+            num_samples=_ENDLESS,
             reuse_actors=True,
-            trial_name_creator=_ray_trial_name,
-            trial_dirname_creator=_ray_trial_name,
+            trial_name_creator=_folder,
+            trial_dirname_creator=_folder,
         ),
         run_config=ray_tune.RunConfig(
             name=directory.trials.name,
-            storage_path=str(directory.path),
-            stop=limits,
+            storage_path=str(directory.path) if place.local else place.root,
+            storage_filesystem=None if place.local else place.filesystem,
+            stop=Ending(conductor),
             callbacks=[recorder],
             verbose=0,
-            failure_config=ray_tune.FailureConfig(max_failures=0),
-            checkpoint_config=ray_tune.CheckpointConfig(
-                num_to_keep=1,
-                checkpoint_score_attribute=experiment.search.metric,
-                checkpoint_score_order=mode,
-            ),
+            failure_config=ray_tune.FailureConfig(max_failures=0),  # the conductor repeats what is worth repeating
+            checkpoint_config=ray_tune.CheckpointConfig(num_to_keep=None),  # and deletes what is not needed
         ),
     )
-    try:
-        results = tuner.fit()
-    finally:
-        recorder.close()
-    for index in range(len(results)):
-        result = results[index]
-        if result.config and result.best_checkpoints:
-            choose = max if mode == "max" else min
-            best, _ = choose(result.best_checkpoints, key=lambda pair: pair[1][experiment.search.metric])
-            recorder.trials[result.config["number"]].checkpoint = best.path
-    return sorted(recorder.trials.values(), key=lambda trial: trial.number), recorder.first_traceback
 
 
 def _cause(trial: RayTrial) -> Exception:
@@ -196,5 +196,14 @@ def _cause(trial: RayTrial) -> Exception:
     return cause
 
 
-def _ray_trial_name(trial: RayTrial) -> str:
-    return trial_name(trial.config["number"])
+def _short(error: Exception) -> str:
+    """Ray's long words for a lost process, or their gist."""
+    text = str(error)
+    for sign, gist in (("node", "its node was lost"), ("SIGKILL", "its process was killed")):
+        if sign in text:
+            return gist
+    return (text.strip().splitlines() or ["its process died"])[0]
+
+
+def _folder(trial: RayTrial) -> str:
+    return str(trial.config["folder"])

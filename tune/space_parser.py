@@ -81,7 +81,7 @@ def _parse_space(raw: Any, scope: _Scope, problems: list[Problem]) -> Space:
 
 def _parse_domain(name: str, raw: Any, scope: _Scope, problems: list[Problem]) -> Domain | None:
     if not isinstance(raw, dict):
-        problems += _misfits(name, raw, scope.path)
+        problems += misfits(name, raw, scope.path)
         return Constant(name, raw)
     models: dict[str, type[Section]] = {"float": FloatDomain, "int": IntDomain, "categorical": CategoricalDomain}
     kind = raw.get("type")
@@ -110,7 +110,7 @@ def _numeric_problems(name: str, domain: FloatDomain | IntDomain, path: Path) ->
     if domain.type not in wanted:
         takes, use = ("whole numbers", "int") if wanted else ("no numbers", "categorical")
         return [Problem((*path, "type"), f"{name} takes {takes}: use type: {use}", domain.type)]
-    problems = [*_misfits(name, domain.lower, (*path, "lower")), *_misfits(name, domain.upper, (*path, "upper"))]
+    problems = [*misfits(name, domain.lower, (*path, "lower")), *misfits(name, domain.upper, (*path, "upper"))]
     if domain.lower >= domain.upper:
         problems.append(Problem((*path, "lower"), f"must be below upper, {domain.upper!r}", domain.lower))
     if domain.log and domain.lower <= 0:
@@ -131,7 +131,7 @@ def _parse_choice(name: str, domain: CategoricalDomain, scope: _Scope, problems:
     options, spaces = [], []
     for position, option in enumerate(domain.options):
         at = (*path, option if isinstance(domain.options, dict) else position)
-        problems += _misfits(name, option, at)
+        problems += misfits(name, option, at)
         if option in options:
             problems.append(Problem(at, "is given twice", option))
         options.append(option)
@@ -148,7 +148,7 @@ def _adapter(name: str) -> TypeAdapter[Any]:
     return TypeAdapter(annotated, config=ConfigDict(strict=True))
 
 
-def _misfits(name: str, value: Any, path: Path) -> list[Problem]:
+def misfits(name: str, value: Any, path: Path) -> list[Problem]:
     """The problems of giving `value` to the HParam `name`."""
     try:
         _adapter(name).validate_python(value)
@@ -171,7 +171,7 @@ def _without_effect(domain: Domain, scope: _Scope) -> list[Problem]:
         return []
     for other, allowed in only_with(domain.name).items():
         possible = scope.possible.get(other, (HParams.model_fields[other].default,))
-        if idle := [str(value) for value in possible if value not in allowed and not _misfits(other, value, ())]:
+        if idle := [str(value) for value in possible if value not in allowed and not misfits(other, value, ())]:
             rule = f"has no effect with {other} {', '.join(idle)}; search it under the option {' or '.join(allowed)}"
             return [Problem(scope.path, rule, about_key=True)]
     return []

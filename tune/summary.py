@@ -35,7 +35,7 @@ class Summary:
     @property
     def best(self) -> tuple[int, float]:
         """(epoch, value) for which the winner was chosen."""
-        best = self.winner.best(self.experiment.search.maximize)
+        best = self.winner.best_kept(self.experiment.search.maximize)
         assert best is not None, "a winner has a value"
         return best
 

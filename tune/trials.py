@@ -1,4 +1,4 @@
-"""What is known of a trial, whoever asks: the display, the winner, the report. Pure."""
+"""What is known of a trial, whoever asks: the conductor, the display, the winner, the report. Pure."""
 
 import math
 from collections.abc import Iterable
@@ -6,8 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 CHECKPOINT_FILE = "checkpoint.ckpt"  # in the folder of each checkpoint
+EPOCH = "epoch"  # what a trial reports besides its metrics: the epoch just finished,
+DIVERGED = "diverged"  # or in words what was no number, and when
 
-State = Literal["running", "completed", "stopped", "diverged", "failed"]
+# paused: has a checkpoint and no slot, because it waits at a rung, or because its process or the search was interrupted
+State = Literal["running", "paused", "completed", "stopped", "diverged", "failed"]
+ENDED: frozenset[State] = frozenset({"completed", "stopped", "diverged", "failed"})
 
 
 @dataclass
@@ -20,7 +24,12 @@ class Trial:
     values: dict[int, float] = field(default_factory=dict)
     reason: str = ""  # why it ended, unless completed
     seconds: float = 0.0
-    checkpoint: str = ""  # of the best epoch
+    checkpoints: dict[int, str] = field(default_factory=dict)  # by epoch, as paths in the experiment directory
+    judged: dict[int, str] = field(default_factory=dict)  # what was decided at each rung, by epoch
+    attempts: int = 0  # times it was given a slot
+    lost: int = 0  # of them, times its process or node was lost
+    replaces: int | None = None  # the failed trial that this one repeats
+    parent: tuple[int, int] | None = None  # number and epoch of the trial whose checkpoint it began from
     users_mistake: bool = False  # it failed with an error that the user can repair
 
     @property
@@ -28,21 +37,38 @@ class Trial:
         """Epochs trained."""
         return max(self.values, default=0)
 
+    @property
+    def trained(self) -> int:
+        """Epochs that it cost: those of the trial whose checkpoint it began from are not its own."""
+        return self.epochs - (self.parent[1] if self.parent and self.values else 0)
+
     def best(self, maximize: bool) -> tuple[int, float] | None:
         """(epoch, value) of the best finite value; the latest of equal ones, whose checkpoint is the one kept."""
-        finite = [(epoch, value) for epoch, value in list(self.values.items()) if math.isfinite(value)]
-        if not finite:
-            return None
-        return max(finite, key=lambda item: (item[1] if maximize else -item[1], item[0]))
+        return _best(self.values, maximize)
+
+    def best_kept(self, maximize: bool) -> tuple[int, float] | None:
+        """The same among the epochs that have a checkpoint."""
+        return _best({epoch: self.values[epoch] for epoch in self.checkpoints if epoch in self.values}, maximize)
 
 
-def best_trial(trials: Iterable[Trial], maximize: bool) -> Trial | None:
-    """The trial with the best value of all that neither failed nor diverged.
+def _best(values: dict[int, float], maximize: bool) -> tuple[int, float] | None:
+    finite = [(epoch, value) for epoch, value in list(values.items()) if math.isfinite(value)]
+    if not finite:
+        return None
+    return max(finite, key=lambda item: (item[1] if maximize else -item[1], item[0]))
+
+
+def ranked(trials: Iterable[Trial], maximize: bool) -> list[Trial]:
+    """The trials with a value that neither failed nor diverged, the best value first.
 
     Of equal ones the one that reached it in fewer epochs, then the earlier.
     """
     sound = [trial for trial in trials if trial.state not in {"failed", "diverged"}]
     valued = [(trial, best) for trial in sound if (best := trial.best(maximize)) is not None]
-    if not valued:
-        return None
-    return max(valued, key=lambda pair: (pair[1][1] * (1 if maximize else -1), -pair[1][0], -pair[0].number))[0]
+    valued.sort(key=lambda pair: (-pair[1][1] if maximize else pair[1][1], pair[1][0], pair[0].number))
+    return [trial for trial, _ in valued]
+
+
+def best_trial(trials: Iterable[Trial], maximize: bool) -> Trial | None:
+    """The first of them."""
+    return next(iter(ranked(trials, maximize)), None)

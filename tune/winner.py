@@ -1,9 +1,11 @@
 """The winner: the best trial becomes the model, trained on with averaged weights, measured and exported."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from cifar.hparams import HParams
@@ -37,9 +39,9 @@ class Made:
 def choose(experiment: Experiment, trials: list[Trial], directory: ExperimentDir) -> Trial | None:
     """The trial with the best value among those that neither failed nor diverged, written to winner.yaml."""
     search = experiment.search
-    sound = [trial for trial in trials if trial.state in {"completed", "stopped"} and trial.checkpoint]
+    sound = [trial for trial in trials if trial.state in {"completed", "stopped"} and trial.checkpoints]
     winner = best_trial(sound, search.maximize)
-    best = winner.best(search.maximize) if winner else None
+    best = winner.best_kept(search.maximize) if winner else None
     if winner is None or best is None:
         return None
     epoch, value = best
@@ -49,10 +51,41 @@ def choose(experiment: Experiment, trials: list[Trial], directory: ExperimentDir
         "epoch": epoch,
         search.metric: value,
         "why": f"the {'highest' if search.maximize else 'lowest'} {search.metric} of {len(trials)} trials",
-        "checkpoint": str(Path(winner.checkpoint).relative_to(directory.path)),
+        "checkpoint": winner.checkpoints[epoch],
     }
     to_yaml(record, directory.winner)
+    directory.publish(directory.winner)
     return winner
+
+
+def already_made(experiment: Experiment, winner: Trial, directory: ExperimentDir) -> Made | None:
+    """The model that an earlier session made of the same winner in the same way, if it did."""
+    try:
+        metrics = json.loads((directory.model / "metrics.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    if metrics.get("made_from") != _made_from(experiment, winner):
+        return None
+    return Made(Evaluation(**metrics["test"]), metrics["onnx_error"])
+
+
+def _made_from(experiment: Experiment, winner: Trial) -> dict[str, Any]:
+    best = winner.best_kept(experiment.search.maximize)
+    return {"trial": winner.number, "epoch": best and best[0], "retrain": experiment.retrain.model_dump()}
+
+
+@contextmanager
+def _checkpoint(experiment: Experiment, winner: Trial, directory: ExperimentDir) -> Iterator[Path]:
+    """The checkpoint of the winner's best epoch, on this machine."""
+    best = winner.best_kept(experiment.search.maximize)
+    assert best is not None, "a winner has a checkpoint"
+    name = f"{winner.checkpoints[best[0]]}/{CHECKPOINT_FILE}"
+    if directory.place.local is not None:
+        yield directory.place.local / name
+        return
+    with TemporaryDirectory() as folder:
+        directory.place.download(name, Path(folder) / CHECKPOINT_FILE)
+        yield Path(folder) / CHECKPOINT_FILE
 
 
 def make_model(experiment: Experiment, winner: Trial, directory: ExperimentDir, tracking: Tracking, say: Say) -> Made:
@@ -69,10 +102,11 @@ def make_model(experiment: Experiment, winner: Trial, directory: ExperimentDir, 
     hparams = HParams(**winner.hparams)
     everything = experiment.retrain.on == "train+validation"
     module = ImageDataModule(experiment.data, data, hparams.batch_size, everything=everything)
-    directory.model.mkdir(exist_ok=True)
+    directory.model.mkdir(parents=True, exist_ok=True)
     curves = directory.model / "tensorboard"
     if experiment.retrain.start == "checkpoint":
-        model = load(Path(winner.checkpoint) / CHECKPOINT_FILE)
+        with _checkpoint(experiment, winner, directory) as file:
+            model = load(file)
     else:
         with loggers(tracking, "afresh", curves / "afresh", hparams) as made:
             model = _train_afresh(experiment, hparams, module, made, say)
@@ -93,8 +127,10 @@ def make_model(experiment: Experiment, winner: Trial, directory: ExperimentDir, 
         "parameters": model.size,
         "onnx_largest_difference": difference,
         "onnx_error": onnx_error,
+        "made_from": _made_from(experiment, winner),
     }
     write_text(directory.model / "metrics.json", json.dumps(record, indent=2) + "\n")
+    directory.publish(directory.model, directory.ledger)
     return Made(figures, onnx_error)
 
 

@@ -1,11 +1,17 @@
+import math
+import pickle
+
 import lightning as L
 import numpy as np
 import pytest
 import torch
 
-from cifar.callbacks import TellEpochs, draw_predictions
+from cifar import callbacks
+from cifar.callbacks import StopAtNonFinite, TellEpochs, draw_predictions
+from cifar.classifier import ImageClassifier
 from cifar.config import TrainerConfig
-from cifar.train import fit
+from cifar.errors import DivergedError
+from cifar.train import average, fit, make_classifier
 
 CPU = TrainerConfig(accelerator="cpu")
 CLASSES = ["ant", "a very long name of a bee"]
@@ -66,3 +72,136 @@ def test_the_prediction_is_green_where_right_and_red_where_wrong(predicted, colo
     # Black and white text and ground have their channels equal.
     tint = {"green": (green > red + 60).any(), "red": (red > green + 60).any()}
     assert [name for name in tint if tint[name]] == [colour]
+
+
+class Happened(L.Callback):
+    """What was done, in order: the number of each step, "validated", "saved"."""
+
+    def __init__(self):
+        self.order = []
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self.order.append(trainer.global_step + 1)
+
+    def on_validation_start(self, trainer, pl_module):
+        self.order.append("validated")
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        self.order.append("saved")
+
+
+@pytest.fixture
+def spoil(monkeypatch):
+    """Makes `change(loss, module)` of the loss of one step, counted from 1."""
+
+    def spoil_at(step, change):
+        whole = ImageClassifier.training_step
+
+        def training_step(self, batch, batch_idx):
+            loss = whole(self, batch, batch_idx)
+            return change(loss, self) if self.trainer.global_step + 1 == step else loss
+
+        monkeypatch.setattr(ImageClassifier, "training_step", training_step)
+
+    return spoil_at
+
+
+def diverged(make_data, hparams, **options):
+    """How a training of four steps an epoch diverges: the error, and what had happened."""
+    happened = Happened()
+    with pytest.raises(DivergedError) as caught:
+        fit(hparams, make_data(), CPU, max_epochs=3, seed=0, callbacks=[happened], **options)
+    return caught.value, happened.order
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("step", [1, 2, 4])
+def test_a_loss_that_is_no_number_ends_the_training_at_its_step(step, value, make_data, tiny, spoil):
+    spoil(step, lambda loss, _: loss * 0 + value)
+    error, order = diverged(make_data, tiny)
+    assert (error.epoch, error.step) == (1, step)
+    assert error.value == value or (math.isnan(error.value) and math.isnan(value))
+    assert str(error) == f"train_loss was {value} at epoch 1, step {step}"
+    assert order == list(range(1, step + 1))
+
+
+def test_steps_are_counted_over_all_epochs(make_data, tiny, spoil):
+    spoil(6, lambda loss, _: loss * math.nan)
+    error, order = diverged(make_data, tiny)
+    assert (error.epoch, error.step) == (2, 6)
+    assert order == [1, 2, 3, 4, "validated", "saved", 5, 6]
+
+
+@pytest.mark.parametrize(("lag", "last"), [(1, 3), (2, 4), (99, 4)])
+def test_a_late_copy_names_the_right_step_and_comes_before_validation(lag, last, make_data, tiny, spoil, monkeypatch):
+    """As a GPU's, which are looked at when they have come."""
+    taken = []
+
+    class Late(callbacks._Loss):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            taken.append(self)
+
+        def has_come(self):
+            return len(taken) - taken.index(self) > lag
+
+    monkeypatch.setattr(callbacks, "_Loss", Late)
+    spoil(2, lambda loss, _: loss * math.nan)
+    error, order = diverged(make_data, tiny)
+    assert (error.epoch, error.step) == (1, 2)
+    assert order == list(range(1, last + 1))
+
+
+def test_weights_that_the_last_step_spoilt_are_neither_validated_nor_saved(make_data, tiny, spoil):
+    def root_of_nought(loss, module):
+        return loss + (next(module.network.parameters()).sum() * 0).sqrt()  # its slope is infinite
+
+    spoil(4, root_of_nought)
+    error, order = diverged(make_data, tiny)
+    assert str(error) == "a weight was nan at epoch 1, step 4"
+    assert order == [1, 2, 3, 4]
+
+
+def test_averaging_is_guarded_too(make_data, tiny, spoil):
+    model = make_classifier(tiny, make_data())
+    spoil(3, lambda loss, _: loss * math.inf)
+    with pytest.raises(DivergedError, match="train_loss was inf at epoch 1, step 3"):
+        average(model, make_data(), CPU, epochs=2, learning_rate=0.01, seed=0)
+
+
+@pytest.mark.parametrize(("fast_dev_run", "step"), [(True, 1), (2, 2)])
+def test_a_fast_dev_run_is_guarded_too(fast_dev_run, step, make_data, tiny, spoil):
+    spoil(step, lambda loss, _: loss * math.nan)
+    config = CPU.model_copy(update={"fast_dev_run": fast_dev_run})
+    with pytest.raises(DivergedError, match=f"epoch 1, step {step}"):
+        fit(tiny, make_data(), config, max_epochs=3, seed=0)
+
+
+def test_the_guard_changes_nothing_of_a_finite_training(make_data, tiny, monkeypatch):
+    guarded = fit(tiny, make_data(), CPU, max_epochs=2, seed=0).state_dict()
+    monkeypatch.setattr(StopAtNonFinite, "on_train_batch_end", L.Callback.on_train_batch_end)
+    bare = fit(tiny, make_data(), CPU, max_epochs=2, seed=0).state_dict()
+    assert all(torch.equal(guarded[name], bare[name]) for name in bare)
+
+
+def test_divergence_survives_its_way_between_processes():
+    error = pickle.loads(pickle.dumps(DivergedError(3, 412, math.inf)))
+    assert (error.epoch, error.step, error.value) == (3, 412, math.inf)
+    assert str(error) == "train_loss was inf at epoch 3, step 412"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")
+def test_a_gpu_is_not_waited_for():
+    loss = torch.tensor(math.nan, device="cuda")
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        torch.cuda._sleep(10**8)
+        coming = callbacks._Loss(loss, 1, 2)
+        assert not coming.has_come()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    with pytest.raises(DivergedError, match="train_loss was nan at epoch 1, step 2"):
+        coming.check()
+    assert coming.has_come()

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from cifar.hparams import HParams
-from cifar.optim import make_lr_schedule, make_optimizer
+from cifar.optim import make_lr_schedule, make_optimizer, settings_after
 
 
 def rates(hparams, total_steps, steps_per_epoch=1):
@@ -91,3 +91,14 @@ def test_constant_needs_no_schedule():
     hparams = HParams(lr_schedule="constant", learning_rate=0.3)
     assert make_lr_schedule(hparams, make_optimizer(hparams, nn.Linear(2, 2).parameters()), 10, 1) is None
     assert rates(hparams, 5) == [0.3] * 5
+
+
+@pytest.mark.parametrize("lr_schedule", ["one_cycle", "cosine", "step", "constant"])
+def test_settings_after_some_steps_are_those_that_the_steps_lead_to(lr_schedule):
+    hparams = HParams(lr_schedule=lr_schedule, learning_rate=0.3, step_epochs=1, min_lr_fraction=0.1)
+    used = rates(hparams, 20, steps_per_epoch=4)
+    after = [settings_after(hparams, steps, 20, 4) for steps in range(20)]
+    assert [settings["lr"] for settings, _ in after] == used
+    assert [state and state["last_epoch"] for _, state in after] == (
+        [None] * 20 if lr_schedule == "constant" else list(range(20))
+    )

@@ -1,6 +1,7 @@
 import copy
 import io
 import math
+from typing import get_args
 
 import lightning as L
 import numpy as np
@@ -14,7 +15,7 @@ from torch.optim.swa_utils import update_bn
 from cifar import train
 from cifar.config import EarlyStopping, TrainerConfig
 from cifar.datamodule import ImageDataModule
-from cifar.hparams import HParams
+from cifar.hparams import HParams, LRSchedule, Optimizer
 from cifar.train import average, fit, load, make_classifier, save, validate
 
 CPU = TrainerConfig(accelerator="cpu", log_every_n_steps=1)
@@ -109,6 +110,144 @@ def test_early_stopping_counts_on_after_a_resumption(make_data, tiny, tmp_path):
     fit(stuck, make_data(), config, max_epochs=9, seed=0, callbacks=[whole])
     fit(stuck, make_data(), config, max_epochs=9, seed=0, callbacks=[rest], resume_from=tmp_path / "1.ckpt")
     assert (len(whole.states), len(rest.states)) == (4, 2)
+
+
+def test_early_stopping_that_had_ended_a_training_keeps_it_ended(make_data, tiny, tmp_path):
+    stuck = tiny.model_copy(update={"learning_rate": 1e-30, "weight_decay": 0.0})
+    config = CPU.model_copy(update={"early_stopping": EarlyStopping(monitor="val_accuracy", patience=2)})
+    whole, rest = Epochs(tmp_path), Epochs()
+    fit(stuck, make_data(), config, max_epochs=9, seed=0, callbacks=[whole])
+    resumed = fit(stuck, make_data(), config, max_epochs=9, seed=0, callbacks=[rest], resume_from=tmp_path / "2.ckpt")
+    assert (len(whole.states), rest.steps) == (3, 0)
+    assert same(resumed.state_dict(), whole.states[-1])
+
+
+@pytest.mark.parametrize("max_epochs", [1, 2, 3])
+def test_a_training_of_full_length_is_returned_as_it_was(max_epochs, make_data, tiny, tmp_path):
+    whole, rest = Epochs(tmp_path), Epochs()
+    digits_model(make_data, tiny, max_epochs=3, callbacks=[whole])
+    resumed = digits_model(make_data, tiny, max_epochs=max_epochs, callbacks=[rest], resume_from=tmp_path / "2.ckpt")
+    assert (rest.steps, rest.metrics) == (0, [])
+    assert same(resumed.state_dict(), whole.states[-1])
+
+
+class ProcessGoneError(Exception):
+    """The process went."""
+
+
+class EndsAfterEachEpoch(Epochs):
+    """As when a process goes right after each checkpoint."""
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        super().on_train_epoch_end(trainer, pl_module)
+        raise ProcessGoneError
+
+
+@pytest.mark.parametrize("lr_schedule", get_args(LRSchedule))
+@pytest.mark.parametrize("optimizer", get_args(Optimizer))
+def test_a_stop_after_each_epoch_changes_nothing(optimizer, lr_schedule, make_data, tiny, tmp_path):
+    hparams = tiny.model_copy(update={"optimizer": optimizer, "lr_schedule": lr_schedule, "step_epochs": 2})
+    config = CPU.model_copy(update={"early_stopping": EarlyStopping(monitor="val_loss", patience=3)})
+    whole, pieces, file = Epochs(), EndsAfterEachEpoch(tmp_path), None
+    fit(hparams, make_data(), config, max_epochs=4, seed=1, callbacks=[whole])
+    for epoch in range(len(whole.states)):
+        with pytest.raises(ProcessGoneError):
+            fit(hparams, make_data(), config, max_epochs=4, seed=1, callbacks=[pieces], resume_from=file)
+        file = tmp_path / f"{epoch}.ckpt"
+    assert pieces.metrics == whole.metrics
+    assert len(pieces.states) == len(whole.states)
+    assert all(same(*pair) for pair in zip(pieces.states, whole.states, strict=True))
+
+
+class Steps(L.Callback):
+    """Keeps the optimizer's settings as each step finds them, and its moments as the first one does."""
+
+    def __init__(self):
+        self.settings, self.epochs, self.moments = [], [], None
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        (optimizer,) = trainer.optimizers
+        (group,) = optimizer.param_groups
+        self.settings.append({name: value for name, value in group.items() if name != "params"})
+        self.epochs.append(trainer.current_epoch)
+        if self.moments is None:
+            self.moments = copy.deepcopy(optimizer.state_dict()["state"])
+
+
+@pytest.mark.parametrize("lr_schedule", get_args(LRSchedule))
+@pytest.mark.parametrize("optimizer", get_args(Optimizer))
+def test_unchanged_hparams_resume_as_if_change_were_not_allowed(optimizer, lr_schedule, make_data, tiny, tmp_path):
+    hparams = tiny.model_copy(update={"optimizer": optimizer, "lr_schedule": lr_schedule, "step_epochs": 2})
+    file = tmp_path / "1.ckpt"
+    digits_model(make_data, hparams, max_epochs=4, callbacks=[Epochs(tmp_path)])
+    runs, steps, models = [Epochs(), Epochs()], [Steps(), Steps()], []
+    for changed, run, step in zip([False, True], runs, steps, strict=True):
+        callbacks = [run, step]
+        models.append(
+            digits_model(make_data, hparams, max_epochs=4, callbacks=callbacks, resume_from=file, changed=changed)
+        )
+    assert runs[0].metrics == runs[1].metrics
+    assert steps[0].settings == steps[1].settings
+    assert same(models[0].state_dict(), models[1].state_dict())
+
+
+@pytest.mark.parametrize("lr_schedule", get_args(LRSchedule))
+@pytest.mark.parametrize("optimizer", get_args(Optimizer))
+def test_changed_hparams_are_followed_as_if_from_the_start(optimizer, lr_schedule, make_data, tiny, tmp_path):
+    before = tiny.model_copy(update={"optimizer": optimizer, "lr_schedule": lr_schedule, "step_epochs": 2})
+    changes = {
+        "learning_rate": 0.02,
+        "weight_decay": 0.01,
+        "momentum": 0.5,
+        "nesterov": True,
+        "beta1": 0.8,
+        "beta2": 0.9,
+        "warmup_fraction": 0.6,
+        "min_lr_fraction": 0.2,
+        "step_epochs": 3,
+        "gamma": 0.3,
+    }
+    after = before.model_copy(update=changes)
+    always, rest = Steps(), Steps()
+    digits_model(make_data, before, max_epochs=4, callbacks=[Epochs(tmp_path)])
+    digits_model(make_data, after, max_epochs=4, callbacks=[always])
+    file = tmp_path / "1.ckpt"
+    digits_model(make_data, after, max_epochs=4, callbacks=[rest], resume_from=file, changed=True)
+    assert rest.settings == always.settings[8:]  # of four steps an epoch
+    assert rest.epochs == [2] * 4 + [3] * 4
+    moments = torch.load(file, weights_only=True)["optimizer_states"][0]["state"]
+    assert moments.keys() == rest.moments.keys()
+    for weight, kept in moments.items():
+        assert all(
+            torch.equal(torch.as_tensor(kept[name]), torch.as_tensor(rest.moments[weight][name])) for name in kept
+        )
+
+
+def test_what_each_step_does_is_that_of_the_changed_hparams(make_data, tiny, tmp_path):
+    after = tiny.model_copy(
+        update={"translate": 2, "cutout": 0, "flip": False, "label_smoothing": 0.1, "dropout": 0.1, "momentum": 0.0}
+    )
+    run = Epochs(tmp_path)
+    digits_model(make_data, tiny, max_epochs=4, callbacks=[run])
+    file, start = tmp_path / "1.ckpt", run.states[1]
+    kept = Starts()
+    model = digits_model(
+        make_data, after, max_epochs=3, callbacks=[kept, Epochs(tmp_path)], resume_from=file, changed=True
+    )
+    assert same(kept.state, start)
+    assert (model.augment.translate, model.augment.cutout, model.augment.flip) == (2, 0, False)
+    assert (model.point.label_smoothing, model.point) == (0.1, after)
+    assert [module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)] == [0.1]
+    assert load(tmp_path / "2.ckpt").point == after
+    # and back again, from no momentum to some
+    digits_model(make_data, tiny, max_epochs=4, resume_from=tmp_path / "2.ckpt", changed=True)
+
+
+class Starts(L.Callback):
+    """Keeps the weights that a training starts from."""
+
+    def on_train_start(self, trainer, pl_module):
+        self.state = copy.deepcopy(pl_module.state_dict())
 
 
 def test_early_stopping_does_not_apply_where_nothing_is_held_out(make_data, tiny):

@@ -38,6 +38,8 @@ def test_an_editor_is_told_what_a_parameter_means_and_its_default():
         f"{DATA}space: {{}}\nresources: {{cpus_per_trial: auto, gpus_per_trial: 0.5}}\ntrainer: {{fast_dev_run: 3}}\n",
         f"{DATA}space: {{}}\ntrainer: {{early_stopping: {{patience: 2}}}}\nsearch: {{time_budget_s: null}}\n",
         f"{DATA}space: {{}}\nprovenance: {{command: python}}\n",
+        f"{DATA}space: {{width: {{type: int, lower: 1, upper: 2}}}}\nsearch: {{start: [{{width: 1, flip: false}}]}}\n",
+        f"{DATA}space: {{}}\nsearch: {{warm_start: [other], patience: 2, target: 1}}\nscheduler: {{mode: promote}}\n",
     ],
 )
 def test_what_loads_satisfies_the_schema_written_out_too(experiment_file, text):
@@ -55,6 +57,10 @@ def test_what_loads_satisfies_the_schema_written_out_too(experiment_file, text):
         ("data: {source: cifar}\nspace: {}\n", "$.data.source"),
         (f"{DATA}space: {{}}\nsearch: {{trials: 0}}\n", "$.search.trials"),
         (f"{DATA}space: {{}}\nsearch: {{trails: 1}}\n", "$.search"),
+        (f"{DATA}space: {{}}\nsearch: {{start: [{{lr: 1}}]}}\n", "$.search.start[0]"),
+        (f"{DATA}space: {{}}\nsearch: {{start: [{{}}]}}\n", "$.search.start[0]"),
+        (f"{DATA}space: {{}}\nsearch: {{start: [{{flip: 1}}]}}\n", "$.search.start[0].flip"),
+        (f"{DATA}space: {{}}\nscheduler: {{quantile: 0.6}}\n", "$.scheduler.quantile"),
         (f"{DATA}space: {{lr: 1}}\n", "$.space"),
         (f"{DATA}space: {{width: wide}}\n", "$.space.width"),
         (f"{DATA}space: {{width: {{type: float, lower: 1}}}}\n", "$.space.width"),

@@ -22,8 +22,11 @@ space:
   network: cnn
   flip: {type: categorical, options: {true: {dropout: 0.1}, false: {dropout: {type: float, lower: 1e-3, upper: 0.5}}}}
   width: {type: categorical, options: [0.125, 1]}
-search: {metric: val_loss, mode: min, trials: 4, time_budget_s: 60, sampler: qmc, seed: 7}
-scheduler: {type: asha, max_epochs: 8, grace_period: 2, reduction_factor: 2}
+search:
+  {metric: val_loss, mode: min, trials: 4, time_budget_s: 60, epoch_budget: 30, target: -1, patience: 3,
+  min_improvement: 1e-3, sampler: gp, start: [{flip: true}, {flip: false, dropout: 0.25}],
+  warm_start: [first, "../o'ther"], max_retries: 0, trial_timeout: 90.5, keep_checkpoints: 1, seed: 7}
+scheduler: {type: asha, mode: promote, max_epochs: 8, grace_period: 2, reduction_factor: 2, quantile: 0.5}
 resources: {cpus_per_trial: 0.5, gpus_per_trial: auto, max_concurrent: 2}
 trainer: {precision: 16-mixed, accelerator: cpu, early_stopping: {monitor: train_loss, patience: 2}, fast_dev_run: 2}
 retrain: {start: scratch, on: train, epochs: 2, learning_rate: 1e-3}
@@ -110,15 +113,55 @@ def test_an_experiment_written_out_is_read_back_equal(experiment_file, tmp_path,
         ),
         ("search: {metric: f1}", "got 'f1', must be one of train_loss, train_accuracy, val_loss, val_accuracy"),
         ("search: {mode: maximize}", "search.yaml:5:16: search.mode: got 'maximize', must be one of min, max"),
-        ("search: {sampler: bayes}", "search.sampler: got 'bayes', must be one of tpe, random, qmc"),
-        ("search: {sampler: tpee}", "got 'tpee', must be one of tpe, random, qmc; did you mean 'tpe'?"),
+        (
+            "search: {sampler: bayes}",
+            "search.sampler: got 'bayes', must be one of tpe, plain_tpe, gp, cmaes, qmc, random, grid",
+        ),
+        ("search: {sampler: tpee}", "must be one of tpe, plain_tpe, gp, cmaes, qmc, random, grid; did you mean 'tpe'?"),
         ("search: {time_budget_s: 0}", "search.time_budget_s: got 0, must be above 0.0"),
         ("search: {seed: -1}", "search.seed: got -1, must be at least 0"),
-        ("search: {seed: no}", "search.yaml:5:16: search.seed: got 'no', must be a whole number"),
-        ("scheduler: {type: ahsa}", "got 'ahsa', must be one of asha, none; did you mean 'asha'?"),
+        ("search: {start: {width: 0.5}}", "search.yaml:5:17: search.start: got {'width': 0.5}, must be a list"),
+        ("search: {start: [{widht: 0.5}]}", "search.start.0.widht: unknown parameter; did you mean 'width'?"),
+        ("search: {start: [{width: 2}]}", "search.start.0.width: got 2, must be from 0.5 to 1.0, as in space.width"),
+        ("search: {warm_start: first}", "search.yaml:5:22: search.warm_start: got 'first', must be a list"),
+        ("search: {warm_start: [first, 2]}", "search.yaml:5:30: search.warm_start.1: got 2, must be text"),
+        ("search: {warm_start: ['']}", "search.warm_start.0: got '', must not be empty"),
+        ("search: {epoch_budget: 0}", "search.epoch_budget: got 0, must be at least 1"),
+        ("search: {epoch_budget: 2.5}", "search.epoch_budget: got 2.5, must be a whole number"),
+        ("search: {patience: 0}", "search.patience: got 0, must be at least 1"),
+        ("search: {patience: 2, min_improvement: -1}", "search.min_improvement: got -1, must be at least 0.0"),
         (
-            "scheduler: {type: hyperband}",
-            "search.yaml:5:19: scheduler.type: got 'hyperband', must be one of asha, none",
+            "search: {min_improvement: 0.1}",
+            "search.yaml:5:27: search.min_improvement: got 0.1, has no effect without search.patience: give that too, "
+            "or leave this out",
+        ),
+        ("search: {target: high}", "search.target: got 'high', must be a number"),
+        ("search: {target: .inf}", "search.target: got inf, must be a finite number"),
+        (
+            "search: {target: 95}",
+            "search.yaml:5:18: search.target: got 95.0, must be from 0 to 1: val_accuracy is a share, not a percentage",
+        ),
+        ("search: {max_retries: -1}", "search.max_retries: got -1, must be at least 0"),
+        ("search: {trial_timeout: 0}", "search.trial_timeout: got 0, must be above 0.0"),
+        ("search: {keep_checkpoints: 0}", "search.keep_checkpoints: got 0, must be at least 1"),
+        ("scheduler: {mode: promot}", "must be one of stop, promote; did you mean 'promote'?"),
+        (
+            "scheduler: {type: hyperband, mode: promote}",
+            "search.yaml:5:36: scheduler.mode: got 'promote', is for scheduler.type asha only: hyperband pauses no "
+            "trial at a rung; leave mode out, or use asha",
+        ),
+        ("scheduler: {quantile: 0}", "scheduler.quantile: got 0, must be above 0.0"),
+        ("scheduler: {quantile: 0.6}", "scheduler.quantile: got 0.6, must be at most 0.5"),
+        ("search: {seed: no}", "search.yaml:5:16: search.seed: got 'no', must be a whole number"),
+        ("scheduler: {type: ahsa}", "got 'ahsa', must be one of asha, hyperband, median, pbt, none; did you mean"),
+        (
+            "scheduler: {type: bohb}",
+            "search.yaml:5:19: scheduler.type: got 'bohb', must be one of asha, hyperband, median, pbt, none",
+        ),
+        ("scheduler: {type: hyperband, max_epochs: 4, grace_period: 5}", "grace_period: got 5, must be at most max_ep"),
+        (
+            "scheduler: {type: median, max_epochs: 4, grace_period: 5}",
+            "grace_period: got 5, must be at most max_epochs",
         ),
         ("scheduler: {reduction_factor: 1}", "scheduler.reduction_factor: got 1, must be at least 2"),
         (
@@ -163,6 +206,153 @@ def test_what_is_wrong_in_a_section(complaints, more, message):
     (found,) = complaints(f"{SMALL}{more}\n")
     assert found.startswith("search.yaml:")
     assert message in found
+
+
+CHOICES = "  flip: {type: categorical, options: [true, false]}\n"
+NUMBERS = "  width: {type: float, lower: 0.5, upper: 1.0}\n  cutout: {type: int, lower: 0, upper: 4}\n"
+CONDITION = (
+    "  optimizer: {type: categorical, options: {sgd: {momentum: {type: float, lower: 0, upper: 0.9}}, adam: }}\n"
+)
+
+
+def with_space(space: str, more: str) -> str:
+    return f"data: {{source: digits}}\nspace:\n{space}{more}\n"
+
+
+@pytest.mark.parametrize(
+    ("space", "more"),
+    [
+        (NUMBERS, "search: {sampler: cmaes}\nscheduler: {type: none}"),
+        # one option is no choice
+        (
+            f"{NUMBERS}  flip: {{type: categorical, options: [true]}}\n",
+            "search: {sampler: cmaes}\nscheduler: {type: none}",
+        ),
+        (CHOICES, "search: {sampler: grid}"),
+        (
+            CONDITION.replace("float, lower: 0, upper: 0.9", "categorical, options: [0.5, 0.9]"),
+            "search: {sampler: grid}",
+        ),
+        (CONDITION, "search: {sampler: gp}"),
+        (NUMBERS, "search: {sampler: gp}\nscheduler: {type: hyperband}"),
+        (NUMBERS, "search: {sampler: plain_tpe}\nscheduler: {type: pbt}"),
+        (CONDITION, "search: {sampler: qmc, trials: 4}\nscheduler: {type: pbt, grace_period: 2, max_epochs: 3}"),
+        (CHOICES, "scheduler: {type: pbt}"),
+        (NUMBERS, "scheduler: {type: median, grace_period: 30}"),
+        (NUMBERS, "scheduler: {type: asha, mode: promote}"),
+        (NUMBERS, "scheduler: {type: none, grace_period: 90}"),
+        (NUMBERS, "search: {patience: 3, min_improvement: 0.1, target: 1.0}"),
+        (NUMBERS, "search: {metric: val_loss, target: 1.5}"),
+    ],
+)
+def test_settings_that_suit_one_another(experiment_file, space, more):
+    assert load(experiment_file(with_space(space, more)))
+
+
+@pytest.mark.parametrize(
+    ("space", "more", "message"),
+    [
+        (
+            NUMBERS,
+            "search: {sampler: cmaes}",
+            "search.sampler: got 'cmaes', compares values of one length only, which asha does not give: "
+            "set scheduler.type none, or use tpe",
+        ),
+        (
+            NUMBERS + CHOICES + CONDITION,
+            "search: {sampler: cmaes}\nscheduler: {type: none}",
+            "search.sampler: got 'cmaes', searches numbers only, and flip, optimizer in space chooses options: "
+            "make it a constant, or use tpe",
+        ),
+        (
+            "  width: {type: float, lower: 0.5, upper: 1.0}\n",
+            "search: {sampler: cmaes}\nscheduler: {type: none}",
+            "search.sampler: got 'cmaes', needs at least two numbers to search, and space has 1: "
+            "add a float or int domain, or use tpe",
+        ),
+        (
+            NUMBERS + CONDITION,
+            "search: {sampler: grid}",
+            "search.sampler: got 'grid', tries every point, and width, momentum in space takes any number: "
+            "give it type int or categorical, or use tpe",
+        ),
+        (
+            "  width: 1\n",
+            "search: {sampler: grid}",
+            "search.sampler: got 'grid', tries every point, and space searches nothing: "
+            "give it an int or categorical domain, or use tpe",
+        ),
+        (
+            f"  batch_size: {{type: int, lower: 1, upper: 65536}}\n{NUMBERS.splitlines()[1]}0\n".replace("4}0", "400}"),
+            "search: {sampler: grid}",
+            "search.sampler: got 'grid', tries every point, and space has 26,279,936, more than 1,000,000: "
+            "search fewer values, or use tpe",
+        ),
+        (
+            CHOICES,
+            "search: {sampler: grid, start: [{flip: true}]}",
+            "search.start: got [{'flip': True}], must be left out with search.sampler grid, which has an order of its "
+            "own: use another sampler, or no start",
+        ),
+        (
+            NUMBERS,
+            "search: {sampler: gp}\nscheduler: {type: pbt}",
+            "search.sampler: got 'gp', needs a value for each point, and pbt changes points in mid-training: "
+            "use random, qmc or tpe",
+        ),
+        (
+            CHOICES,
+            "search: {sampler: grid}\nscheduler: {type: pbt}",
+            "search.sampler: got 'grid', needs a value for each point, and pbt changes points in mid-training: "
+            "use random, qmc or tpe",
+        ),
+        (
+            NUMBERS,
+            "search: {sampler: cmaes}\nscheduler: {type: pbt}",
+            "search.sampler: got 'cmaes', compares values of one length only, which pbt does not give: ",
+        ),
+        (
+            NUMBERS,
+            "search: {trials: 3}\nscheduler: {type: pbt}",
+            "search.trials: got 3, must be at least 4 with scheduler.type pbt, whose population the trials are: "
+            "start more, or use asha",
+        ),
+        (
+            NUMBERS,
+            "scheduler: {type: pbt, max_epochs: 4, grace_period: 4}",
+            "scheduler.grace_period: got 4, must be below max_epochs, 4: pbt compares trials every grace_period "
+            "epochs; make it smaller",
+        ),
+        (
+            "  width: {type: float, lower: 0.5, upper: 1.0}\n  flip: {type: categorical, options: [true]}\n",
+            "scheduler: {type: pbt}",
+            "scheduler.type: got 'pbt', changes HParams in mid-training, and space searches none that can be: "
+            "search one of ",
+        ),
+    ],
+)
+def test_settings_that_do_not_suit_one_another(complaints, space, more, message):
+    (found,) = complaints(with_space(space, more))
+    place, _, told = found.partition(": ")
+    assert told.startswith(message)
+    section = message.partition(".")[0]
+    line = next(
+        number for number, text in enumerate(with_space(space, more).splitlines(), 1) if text.startswith(section)
+    )
+    assert place.startswith(f"search.yaml:{line}:")
+
+
+def test_a_sampler_that_is_wrong_for_two_reasons_is_told_both(complaints):
+    text = with_space(CHOICES, "search: {sampler: cmaes}")
+    assert [line.split(", ", 1)[1].split(" ")[0] for line in complaints(text)] == ["compares", "searches", "needs"]
+
+
+def test_a_space_that_is_wrong_is_not_held_against_the_sampler(complaints):
+    text = with_space("  width: {type: float, lower: 2, upper: 1}\n", "search: {sampler: grid}")
+    assert complaints(text) == ["search.yaml:3:31: space.width.lower: got 2.0, must be below upper, 1.0"]
+    assert complaints("data: {source: digits}\nsearch: {sampler: grid}\n") == [
+        "search.yaml: the section space is missing"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -239,7 +429,8 @@ def test_missing_sections_are_told_beside_what_else_is_wrong(complaints):
 
 def test_a_problem_that_came_by_a_merge_is_placed_at_its_section(complaints):
     assert complaints(f"{SMALL}scheduler:\n  <<: {{type: ahsa}}\n") == [
-        "search.yaml:5:1: scheduler.type: got 'ahsa', must be one of asha, none; did you mean 'asha'?"
+        "search.yaml:5:1: scheduler.type: got 'ahsa', must be one of asha, hyperband, median, pbt, none; "
+        "did you mean 'asha'?"
     ]
 
 

@@ -1,0 +1,354 @@
+"""The conductor: which trial gets the next free slot, which one stops, and when the search is over. Knows no Ray.
+
+Everything it decides by is written to the study first, so that a conductor made from the study of a killed search
+decides as that one would have.
+"""
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Literal
+
+from tune.limits import Limits
+from tune.points import grid_size
+from tune.rules import make_rule
+from tune.rungs import Rungs, rung_epochs
+from tune.spec import Experiment
+from tune.storage import Storage
+from tune.study import StudyRecord
+from tune.trials import ENDED, State, Trial, ranked
+
+ALIKE = 3  # trials that fail the same way at the beginning, after which the rest would too
+_LATEST = 2  # checkpoints kept of a running trial besides its best: a damaged newest falls back to the one before
+
+Finished = Literal["finished"]
+
+
+@dataclass(frozen=True)
+class Start:
+    """A trial to be started. checkpoints: (epoch, path in the experiment directory), the one to go on from first."""
+
+    trial: Trial
+    checkpoints: tuple[tuple[int, str], ...]
+
+    @property
+    def folder(self) -> str:
+        """Where this attempt's checkpoints go: never where an earlier attempt's are."""
+        name = f"{self.trial.number:05d}"
+        return name if self.trial.attempts == 1 else f"{name}.{self.trial.attempts}"
+
+
+class Conductor:
+    """Is asked and told by Ray Tune's searcher, scheduler and callback.
+
+    place: the experiment's directory. slots: how many trials fit at once now. told: hears every change of a trial.
+    `trouble` is the error that ended the search where the study or the storage could not be written.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        record: StudyRecord,
+        place: Storage,
+        slots: Callable[[], int],
+        told: Callable[[Trial], None],
+    ) -> None:
+        self.experiment, self.record, self.place, self.slots, self.told = experiment, record, place, slots, told
+        search, scheduler = experiment.search, experiment.scheduler
+        self.rule = make_rule(scheduler, search)
+        self.pauses: tuple[int, ...] = ()
+        if scheduler.type == "asha" and scheduler.mode == "promote":
+            self.pauses = rung_epochs(scheduler.grace_period, scheduler.reduction_factor, scheduler.max_epochs)
+        points = grid_size(experiment.space) if search.sampler == "grid" else None
+        self._planned = min(search.trials, points or search.trials)
+        self.live: dict[int, float] = {}  # number -> when it was last heard of
+        self.interrupted = False
+        self.trouble: Exception | None = None
+        self.first_traceback = ""
+        self._outcome: dict[int, tuple[State, str]] = {}  # of trials that were told to stop
+        self._reported: dict[int, int] = {}  # the epoch a trial reported last
+        self._seconds_before: dict[int, float] = {}  # of each live trial's earlier attempts
+        self._new: set[int] = set()  # trials whose latest epoch was not trained before
+        self._hung: set[int] = set()
+        self.trials = {trial.number: trial for trial in record.trials()}
+        self.waiting = deque(trial for trial in self.trials.values() if trial.state == "paused")
+        self.limits = Limits(search, record.elapsed)
+        for number in record.ended():
+            if number in self.trials:
+                self.limits.ended(self.trials[number])
+        for trial in self.trials.values():
+            self.limits.trained(trial, trial.trained)
+        self._drop_missing_checkpoints()
+        self._kept = [trial for trial in self.trials.values() if trial.state in ENDED and trial.checkpoints]
+        self._recall()
+
+    def _recall(self) -> None:
+        """Builds the rungs again from the study's values, and decides what a kill left undecided."""
+        for trial in self.trials.values():
+            for epoch, value in trial.values.items():
+                if trial.state in ENDED or epoch in trial.judged or epoch < trial.epochs:
+                    self.rule.record(trial.number, epoch, value)
+        for trial in [trial for trial in self.waiting if trial.values]:
+            epoch = trial.epochs
+            self._judge(trial, epoch)
+            state, reason = self._outcome.pop(trial.number, ("completed", ""))
+            if epoch not in trial.checkpoints:
+                continue  # that epoch is trained again
+            if state == "paused":
+                self.waiting.remove(trial)
+            elif state == "stopped" or epoch >= self.experiment.scheduler.max_epochs:
+                self.waiting.remove(trial)
+                self._end(trial, state, reason)
+
+    def _drop_missing_checkpoints(self) -> None:
+        """Forgets checkpoints that were deleted, or that never became whole."""
+        for trial in self.trials.values():
+            with self._guarded():
+                trial.checkpoints = {e: path for e, path in trial.checkpoints.items() if self.place.exists(path)}
+
+    # -- what runs next
+
+    @property
+    def over(self) -> str:
+        """Why the search ends before its last trial; empty while it does not."""
+        if self.trouble:
+            return f"the experiment directory can no longer be written: {self.trouble}"
+        return self.limits.reason
+
+    @property
+    def proposed(self) -> int:
+        """Trials that count: neither repeated ones nor those that a population bred."""
+        return sum(1 for trial in self.trials.values() if trial.replaces is None and trial.parent is None)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether there is anything left to train."""
+        if self.over:
+            return False
+        left = self.proposed < self._planned or self.record.repeats_wait()
+        return left or bool(self.waiting) or any(self._at_rung(trial) for trial in self.trials.values())
+
+    def next(self) -> Start | Finished | None:
+        """The trial for a free slot; None if there is no slot, or nothing to do until a running trial says more."""
+        if self.over or self.interrupted:
+            return None if self.live else "finished"
+        if len(self.live) >= self.slots():
+            return None
+        with self._guarded():
+            if trial := self._choose():
+                return self._start(trial)
+        return None if self.live else "finished"
+
+    def _choose(self) -> Trial | None:
+        if self.waiting:
+            return self.waiting.popleft()
+        if trial := self._promoted(finishing=False):
+            return trial
+        if self.proposed < self._planned or self.record.repeats_wait():
+            trial = self.record.propose(self.experiment.space)
+            self.trials[trial.number] = trial
+            return trial
+        return None if self.live else self._promoted(finishing=True)
+
+    def _promoted(self, *, finishing: bool) -> Trial | None:
+        """The paused trial that goes on, if one may."""
+        if not self.pauses or not isinstance(self.rule, Rungs):
+            return None
+        paused = {trial.number: trial.epochs for trial in self.trials.values() if self._at_rung(trial)}
+        found = self.rule.promotable(paused, finishing=finishing) if paused else None
+        if found is None:
+            return None
+        number, verdict = found
+        trial = self.trials[number]
+        self._note_judged(trial, trial.epochs, str(verdict))
+        return trial
+
+    def _at_rung(self, trial: Trial) -> bool:
+        return trial.state == "paused" and trial.epochs in self.pauses and trial.epochs not in trial.judged
+
+    def _start(self, trial: Trial) -> Start:
+        self.record.note(trial.number, attempts=trial.attempts + 1)
+        trial.attempts += 1
+        trial.state = "running"
+        self.live[trial.number] = math.inf  # until it has its slot
+        self._seconds_before[trial.number] = trial.seconds
+        usable = sorted(trial.checkpoints.items(), reverse=True)
+        return Start(trial, tuple(usable))
+
+    # -- what happened
+
+    def started(self, number: int) -> None:
+        """A trial got its slot."""
+        self.live[number] = time.monotonic()
+        self.told(self.trials[number])
+
+    def result(self, number: int, epoch: int, value: float, seconds: float, broken: str = "") -> bool:
+        """A trial's value after an epoch; whether it is to stop.
+
+        seconds: of this attempt so far. broken: what was no number, in words.
+        """
+        trial = self.trials[number]
+        self.live[number] = time.monotonic()
+        trial.seconds = self._seconds_before.get(number, 0.0) + seconds
+        if number in self._outcome:
+            return True
+        with self._guarded():
+            if broken:
+                self._outcome[number] = ("diverged", broken)
+                return True
+            if epoch not in trial.values:
+                self.record.report(number, epoch, value)
+                trial.values[epoch] = value
+                self._new.add(number)
+            self._reported[number] = epoch
+            self._judge(trial, epoch)
+            if self.interrupted and epoch < self.experiment.scheduler.max_epochs:
+                self._outcome.setdefault(number, ("paused", ""))
+        self.told(trial)
+        return number in self._outcome or self.trouble is not None
+
+    def _judge(self, trial: Trial, epoch: int) -> None:
+        """Decides whether a trial goes on, unless that has been decided: an epoch may be trained twice."""
+        if epoch not in trial.judged:
+            if epoch in self.pauses:
+                self.rule.record(trial.number, epoch, trial.values[epoch])
+                self._outcome[trial.number] = ("paused", "")
+            elif decision := self.rule.judge(trial.number, epoch, trial.values[epoch]):
+                self._note_judged(trial, epoch, str(decision))
+        if (words := trial.judged.get(epoch, "")).startswith("stopped"):
+            self._outcome[trial.number] = ("stopped", words)
+
+    def _note_judged(self, trial: Trial, epoch: int, words: str) -> None:
+        trial.judged[epoch] = words
+        self.record.note(trial.number, **{f"rung {epoch}": words})
+
+    def checkpointed(self, number: int, path: str) -> None:
+        """The checkpoint of a trial's latest epoch is whole in the storage."""
+        trial = self.trials[number]
+        epoch = self._reported[number]
+        with self._guarded():
+            self.record.note(number, **{f"epoch {epoch}": {"checkpoint": path, "seconds": round(trial.seconds, 3)}})
+            trial.checkpoints[epoch] = path
+            self.limits.trained(trial, int(number in self._new))
+            self._new.discard(number)
+            best = trial.best_kept(self.record.maximize)
+            keep = {*sorted(trial.checkpoints)[-_LATEST:], best[0] if best else epoch}
+            self._delete(trial, keep)
+
+    def ended(self, number: int) -> None:
+        """A trial left its slot, by itself or because it was told to."""
+        trial = self.trials[number]
+        self.live.pop(number, None)
+        state, reason = self._outcome.pop(number, ("completed", ""))
+        if state == "paused":
+            trial.state = "paused"
+            self.told(trial)
+            return
+        self._end(trial, state, reason)
+
+    def lost(self, number: int, reason: str, *, counts: bool = True) -> None:
+        """A trial's process or node was lost: it goes on from its checkpoint, `max_retries` times at most."""
+        trial = self.trials[number]
+        self.live.pop(number, None)
+        if number in self._outcome:  # it had been told to stop already
+            self.ended(number)
+            return
+        if number in self._hung:
+            self._hung.discard(number)
+            reason = f"it reported nothing for {self.experiment.search.trial_timeout:g} s (search.trial_timeout)"
+        trial.lost += counts
+        with self._guarded():
+            self.record.note(number, lost=trial.lost)
+        if trial.lost > self.experiment.search.max_retries:
+            self._end(trial, "failed", f"lost {trial.lost} times, the last time: {reason}")
+            return
+        trial.state = "paused"
+        self.told(trial)
+        self.waiting.append(trial)
+
+    def failed(self, number: int, reason: str, traceback: str = "", *, users_mistake: bool = False) -> None:
+        """A trial raised an error, which would come again."""
+        trial = self.trials[number]
+        self.live.pop(number, None)
+        self._outcome.pop(number, None)
+        trial.users_mistake = users_mistake
+        self.first_traceback = self.first_traceback or traceback
+        self._end(trial, "failed", reason)
+        if alike := self._all_fail_alike():
+            self.limits.reason = f"the first {ALIKE} trials failed alike ({alike})"
+
+    def _all_fail_alike(self) -> str:
+        """How the first trials failed, if they all did so, and none that runs has got further than they did."""
+        failed = [trial for trial in self.trials.values() if trial.state == "failed"]
+        furthest = max(trial.epochs for trial in failed)
+        others = [trial for trial in self.trials.values() if trial.state != "failed"]
+        hopeful = [trial for trial in others if trial.state != "running" or trial.epochs > furthest]
+        alike = len({trial.reason for trial in failed}) == 1
+        return failed[0].reason if len(failed) >= ALIKE and alike and not hopeful else ""
+
+    def overdue(self) -> list[int]:
+        """Trials that have said nothing for longer than `trial_timeout`; each is told once."""
+        timeout = self.experiment.search.trial_timeout
+        if timeout is None:
+            return []
+        late = [number for number, heard in self.live.items() if time.monotonic() - heard > timeout]
+        new = [number for number in late if number not in self._hung]
+        self._hung.update(new)
+        return new
+
+    def interrupt(self) -> None:
+        """No more trials are started; the running ones end their epoch, save it, and pause."""
+        self.interrupted = True
+
+    def close(self) -> None:
+        """The search is over: what did not end is stopped, unless the search is to be resumed."""
+        with self._guarded():
+            self.record.elapsed = self.limits.elapsed
+        for number in list(self.live):
+            del self.live[number]
+            self.trials[number].state = "paused"
+        if self.interrupted or self.trouble:
+            return
+        for trial in self.trials.values():
+            if trial.state == "paused":
+                reason = self.over
+                if not reason and isinstance(self.rule, Rungs) and trial.epochs in self.pauses:
+                    reason = str(self.rule.standing(trial.number, trial.epochs))
+                self._end(trial, "stopped", reason)
+
+    def _end(self, trial: Trial, state: State, reason: str = "") -> None:
+        trial.state, trial.reason = state, reason
+        with self._guarded():
+            self.record.elapsed = self.limits.elapsed
+            self.record.end(trial)
+            self.limits.ended(trial)
+            self._keep_the_best(trial)
+        self.told(trial)
+
+    # -- checkpoints
+
+    def _keep_the_best(self, ended: Trial) -> None:
+        """Of the ended trials, only the best keep a checkpoint: that of their best epoch."""
+        maximize, limit = self.record.maximize, self.experiment.search.keep_checkpoints
+        best = ranked([*self._kept, ended], maximize)[:limit]
+        for trial in [*self._kept, ended]:
+            chosen = trial.best_kept(maximize) if trial in best else None
+            self._delete(trial, {chosen[0]} if chosen else set())
+        self._kept = [trial for trial in best if trial.checkpoints]
+
+    def _delete(self, trial: Trial, keep: set[int]) -> None:
+        for epoch in [epoch for epoch in trial.checkpoints if epoch not in keep]:
+            path = trial.checkpoints.pop(epoch)
+            with suppress(OSError):
+                self.place.delete(path)
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """A study or storage that cannot be written ends the search, without an error in Ray's own loop."""
+        try:
+            yield
+        except OSError as error:
+            self.trouble = self.trouble or error

@@ -1,0 +1,62 @@
+"""Ctrl-C and SIGTERM: the first asks for a gentle end, the second ends at once."""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupted(BaseException):
+    """A signal that ends the work now. Like KeyboardInterrupt no Exception, so that no handler of errors eats it."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        super().__init__(signal.Signals(number).name)
+
+
+@dataclass
+class Stopped:
+    """signal: the number of the signal that asked for the end, or 0."""
+
+    signal: int = 0
+
+
+@contextmanager
+def _handled(handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
+    before = {number: signal.signal(number, handler) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+@contextmanager
+def at_once() -> Iterator[None]:
+    """Both signals raise Interrupted."""
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        raise Interrupted(number)
+
+    with _handled(handler):
+        yield
+
+
+@contextmanager
+def graceful(interrupt: Callable[[], None], say: Callable[[str], None]) -> Iterator[Stopped]:
+    """The first signal calls `interrupt`, and tells the user; the second raises Interrupted."""
+    stopped = Stopped()
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        if stopped.signal:
+            raise Interrupted(number)
+        stopped.signal = number
+        interrupt()
+        say("stopping: running trials finish and save their epoch; once more to stop now")
+
+    with _handled(handler):
+        yield stopped

@@ -1,0 +1,67 @@
+"""What ends a search before its last trial: time, epochs, a target, or no more progress. Pure but for the clock."""
+
+import time
+
+from tune.spec import SearchConfig
+from tune.trials import Trial
+
+
+class Limits:
+    """Hears of every epoch and of every end. `reason` says in words which limit was reached, and is empty before."""
+
+    def __init__(self, search: SearchConfig, elapsed: float) -> None:
+        """elapsed: seconds that earlier sessions of the same search took."""
+        self.search = search
+        self._began = time.monotonic() - elapsed
+        self._reason = ""
+        self._best: float | None = None
+        self._epochs = 0
+        self._since = 0  # ended trials since the last improvement
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of the search, in all its sessions."""
+        return time.monotonic() - self._began
+
+    @property
+    def reason(self) -> str:
+        """Why the search is over."""
+        budget = self.search.time_budget_s
+        if not self._reason and budget is not None and self.elapsed > budget:
+            self._reason = f"the search's {budget:g} s were up (search.time_budget_s)"
+        return self._reason
+
+    @reason.setter
+    def reason(self, words: str) -> None:
+        self._reason = self._reason or words
+
+    def trained(self, trial: Trial, epochs: int) -> None:
+        """`trial` has finished so many more epochs, which are saved."""
+        search = self.search
+        self._epochs += epochs
+        best = trial.best(search.maximize)
+        if search.target is not None and best and self._better(best[1], search.target, orequal=True):
+            reached = f"trial {trial.number} reached {search.metric} {best[1]:.4g}"
+            self.reason = f"{reached} (search.target {search.target:g})"
+        if search.epoch_budget is not None and self._epochs >= search.epoch_budget:
+            self.reason = f"the search's {search.epoch_budget} epochs were trained (search.epoch_budget)"
+
+    def ended(self, trial: Trial) -> None:
+        """A trial ended."""
+        search = self.search
+        if search.patience is None:
+            return
+        best = trial.best(search.maximize)
+        margin = search.min_improvement if search.maximize else -search.min_improvement
+        if best and (self._best is None or self._better(best[1], self._best + margin)):
+            self._best, self._since = best[1], 0
+            return
+        self._since += 1
+        if self._since >= search.patience:
+            by = f" by more than {search.min_improvement:g}" if search.min_improvement else ""
+            self.reason = f"{self._since} trials did not improve {search.metric}{by} (search.patience)"
+
+    def _better(self, value: float, than: float, *, orequal: bool = False) -> bool:
+        if orequal and value == than:
+            return True
+        return value > than if self.search.maximize else value < than

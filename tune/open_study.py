@@ -1,0 +1,35 @@
+"""Opens an experiment's study: a new one with its planned points and what it learns from, or the one that began."""
+
+from tune.experiment import ExperimentDir
+from tune.points import grid, to_params
+from tune.rungs import rung_epochs
+from tune.sampler import make_sampler
+from tune.spec import Experiment
+from tune.study import StudyRecord, journal_storage, url_storage
+from tune.warm_start import warm_start
+
+
+def open_study(
+    experiment: Experiment, directory: ExperimentDir, storage: str, url: str | None, fingerprint: str
+) -> tuple[StudyRecord, list[str]]:
+    """The study of `experiment`, in a file of its `directory` or at `url`, and lines for the user.
+
+    storage: where earlier experiments are looked for. Raises StorageError if the study cannot be opened.
+    """
+    search, scheduler = experiment.search, experiment.scheduler
+    rungs = rung_epochs(scheduler.grace_period, scheduler.reduction_factor, scheduler.max_epochs)
+    levels = (*rungs, scheduler.max_epochs) if scheduler.type != "none" else (scheduler.max_epochs,)
+    record = StudyRecord(
+        url_storage(url) if url else journal_storage(directory.journal),
+        experiment.name,
+        make_sampler(search, levels, trials=search.trials),
+        maximize=search.maximize,
+        resume=True,
+    )
+    record.mend(experiment.space)
+    notes = warm_start(experiment, record, storage, fingerprint)
+    if search.sampler == "grid":
+        record.plan(grid(experiment.space)[: search.trials])
+    else:
+        record.plan([to_params(experiment.space, point) for point in search.start])
+    return record, notes

@@ -1,0 +1,63 @@
+"""Going on with an experiment that began before: the same one, or an error for each field that differs."""
+
+from typing import Any
+
+from tune import spec, yaml_file
+from tune.errors import ResumeError
+from tune.experiment import ExperimentDir, check_name, working_copy
+from tune.problems import nearest
+from tune.spec import RECORD, Experiment
+from tune.storage import open_storage
+
+
+def reopen(storage: str, name: str) -> ExperimentDir:
+    """The directory of an experiment that has begun. Raises ResumeError if there is none of that name."""
+    check_name(name)
+    where = open_storage(storage)
+    if not where.exists(f"{name}/experiment.yaml"):
+        known = (
+            [other for other in where.list("") if where.exists(f"{other}/experiment.yaml")] if where.exists("") else []
+        )
+        there = nearest(name, known) or (f"; there are {', '.join(sorted(known)[:5])}" if known else "")
+        raise ResumeError(f"there is no experiment {name} in {where.uri} to resume{there or '; leave --resume out'}")
+    if where.local is None:
+        return working_copy(where, name, fresh=False)
+    return ExperimentDir(where.local / name)
+
+
+# What a resumed search may change; everything else would make its earlier trials those of another search.
+_FREE: dict[str, set[str] | None] = {
+    "data": {"root"},  # the fingerprint says whether they are the same images
+    "search": {
+        "trials", "time_budget_s", "epoch_budget", "patience", "min_improvement", "target",
+        "max_retries", "trial_timeout", "keep_checkpoints",
+    },
+    "resources": None,
+    "trainer": {"accelerator", "log_every_n_steps", "prediction_images"},
+    "retrain": None,
+    "tracking": None,
+}  # fmt: skip
+
+
+def check_same(directory: ExperimentDir, experiment: Experiment, fingerprint: str) -> dict[str, Any]:
+    """The provenance of the experiment in `directory`, of which `experiment` is a continuation.
+
+    Raises ResumeError, with a line for each field, if it is none.
+    """
+    record, _ = yaml_file.read(directory.spec)
+    began, now = spec.load(directory.spec).to_dict(), experiment.to_dict()
+    problems = []
+    for section in now:
+        free = _FREE.get(section, set())
+        if free is None:
+            continue
+        for field in sorted({*began[section], *now[section]} - free):
+            before, after = began[section].get(field), now[section].get(field)
+            if before != after:
+                problems.append(f"{section}.{field}: the search began with {before!r}, and now it is {after!r}")
+    if record[RECORD]["data_fingerprint"] != fingerprint:
+        problems.append("data: these are not the images that the search began with")
+    if problems:
+        advice = f"{directory.path.name} can be resumed only as it began: set it back, or choose another --name"
+        raise ResumeError("\n".join([*problems, advice]))
+    return dict(record[RECORD])

@@ -1,0 +1,115 @@
+"""The trainable: one trial's training in an actor, reporting each epoch to Ray Tune."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from ray import tune as ray_tune
+from ray.train._internal.session import get_session
+
+from cifar.config import DataConfig, TrainerConfig
+from cifar.errors import CheckpointError, DivergedError
+from cifar.hparams import HParams
+from cifar.sources import TrainingData, load_training
+from tune.storage import Storage
+from tune.tracking import Tracking, loggers
+from tune.trials import CHECKPOINT_FILE, DIVERGED, EPOCH
+
+CLOSING_S = 60  # for a stopped training to close its files
+
+
+@dataclass(frozen=True)
+class TrialTask:
+    """What all trials of an experiment share. place: the experiment's directory; folder: a local one for curves."""
+
+    data: DataConfig
+    trainer: TrainerConfig
+    max_epochs: int
+    seed: int
+    cpus: float
+    place: Storage
+    folder: Path
+    tracking: Tracking
+
+
+@lru_cache(maxsize=1)
+def training_data(config: DataConfig) -> TrainingData:
+    """The training images, read once a process."""
+    return load_training(config)
+
+
+def train_trial(config: dict[str, Any], task: TrialTask) -> None:
+    """Ray Tune's trainable.
+
+    config: {"number": the trial's number in the study, "hparams": the fields of HParams, "folder": of its checkpoints,
+    "checkpoints": [[epoch, path in the experiment directory], …] to go on from, the first sound one, "changed": whether
+    its HParams differ from those of the checkpoints}.
+    """
+    import torch
+
+    from cifar.datamodule import ImageDataModule
+    from cifar.train import fit
+    from tune.reporting import ReportEpochs
+
+    torch.set_num_threads(max(1, int(task.cpus)))
+    hparams = HParams(**config["hparams"])
+    name = trial_name(config["number"])
+    data = ImageDataModule(task.data, training_data(task.data), hparams.batch_size)
+    with loggers(task.tracking, name, task.folder / name, hparams) as made:
+        for checkpoint in _candidates(config["checkpoints"], task.place):
+            try:
+                fit(
+                    hparams,
+                    data,
+                    task.trainer,
+                    max_epochs=task.max_epochs,
+                    seed=task.seed,
+                    loggers=made,
+                    callbacks=[ReportEpochs()],
+                    resume_from=checkpoint,
+                    changed=config["changed"] and checkpoint is not None,
+                )
+                break
+            except CheckpointError:
+                continue
+            except DivergedError as error:
+                ray_tune.report({EPOCH: error.epoch, DIVERGED: str(error)})
+                break
+
+
+def _candidates(checkpoints: list[tuple[int, str]], place: Storage) -> Iterator[Path | None]:
+    """What a training may go on from: each checkpoint, then nothing."""
+    for _, path in checkpoints:
+        if place.local is not None:
+            yield place.local / path / CHECKPOINT_FILE
+            continue
+        with TemporaryDirectory() as folder:
+            file = Path(folder) / CHECKPOINT_FILE
+            with suppress(FileNotFoundError):
+                place.download(f"{path}/{CHECKPOINT_FILE}", file)
+            yield file
+    yield None
+
+
+class ClosesItsFiles:
+    """Lets a stopped training close its loggers before its actor goes: Ray itself does not wait for the thread."""
+
+    def cleanup(self) -> None:
+        """Ray Tune's hook at the end of an actor."""
+        session = get_session()
+        if session is not None:
+            with suppress(Exception):  # what the training raised, Ray's own cleanup raises again
+                session.finish(timeout=CLOSING_S)
+        super().cleanup()  # type: ignore[misc]
+
+
+train_trial.__mixins__ = (ClosesItsFiles,)  # type: ignore[attr-defined]
+
+
+def trial_name(number: int) -> str:
+    """The folder of a trial."""
+    return f"{number:05d}"

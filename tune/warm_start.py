@@ -1,0 +1,72 @@
+"""Warm start: trials of earlier experiments from which the sampler learns."""
+
+from pathlib import Path
+
+from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
+
+from tune import spec, yaml_file
+from tune.errors import ResumeError
+from tune.points import fit
+from tune.resume import reopen
+from tune.spec import RECORD, Experiment
+from tune.study import StudyRecord, read_journal
+
+_NAMED = 3  # trials left out that are named
+
+
+def warm_start(experiment: Experiment, record: StudyRecord, storage: str, fingerprint: str) -> list[str]:
+    """Gives the trials of `search.warm_start` to the study, for its sampler. A line for each experiment says how many.
+
+    Of a study that has them already nothing is added. Raises ResumeError if an experiment is missing, or ranks its
+    trials by another metric.
+    """
+    return [_learn(source, experiment, record, storage, fingerprint) for source in experiment.search.warm_start]
+
+
+def _learn(source: str, experiment: Experiment, record: StudyRecord, storage: str, fingerprint: str) -> str:
+    path = Path(source).expanduser()
+    directory = reopen(str(path.parent), path.name) if len(path.parts) > 1 else reopen(storage, source)
+    theirs, mine = spec.load(directory.spec).search, experiment.search
+    if (theirs.metric, theirs.maximize) != (mine.metric, mine.maximize):
+        raise ResumeError(
+            f"search.warm_start: {source} ranks its trials by {theirs.metric}, this search by {mine.metric}; "
+            "leave it out"
+        )
+    _, trials = read_journal(directory.journal)
+    known = record.learned_from(source)
+    given, left_out = 0, []
+    for trial in trials:
+        if "from" in trial.user_attrs or not trial.intermediate_values:
+            continue
+        params = fit(experiment.space, trial.user_attrs["hparams"])
+        if isinstance(params, str):
+            left_out.append(f"trial {trial.number} ({params})")
+            continue
+        given += 1
+        if trial.number not in known:
+            record.teach(_translated(trial, dict(params), experiment, source))
+    words = f"warm start from {source}: {given} trial{'s' * (given != 1)} given to the sampler"
+    if left_out:
+        more = f" and {len(left_out) - _NAMED} more" if len(left_out) > _NAMED else ""
+        words += f", {len(left_out)} left out: {', '.join(left_out[:_NAMED])}{more}"
+    recorded, _ = yaml_file.read(directory.spec)
+    if recorded[RECORD]["data_fingerprint"] != fingerprint:
+        words += "; its images are others, so its values may not compare"
+    return words
+
+
+def _translated(trial: FrozenTrial, params: dict[str, object], experiment: Experiment, source: str) -> FrozenTrial:
+    """The same trial in this search's space; one shorter than this search's is like one that was stopped."""
+    drawn = FixedTrial(params)
+    experiment.space.draw(drawn)
+    full = trial.state is TrialState.COMPLETE and max(trial.intermediate_values) >= experiment.scheduler.max_epochs
+    diverged = trial.user_attrs.get("state") == "diverged"
+    attributes = {name: value for name, value in trial.user_attrs.items() if name in {"hparams", "state"}}
+    return create_trial(
+        state=TrialState.COMPLETE if full else TrialState.FAIL if diverged else TrialState.PRUNED,
+        value=trial.value if full else None,
+        params=params,
+        distributions=drawn.distributions,
+        intermediate_values=trial.intermediate_values,
+        user_attrs={**attributes, "from": [source, trial.number]},
+    )
