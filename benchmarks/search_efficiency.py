@@ -32,7 +32,7 @@ from ray.tune.schedulers.async_hyperband import _Bracket
 
 from tune.rungs import Rungs, expected_epochs
 from tune.sampler import make_sampler
-from tune.spec import SearchConfig
+from tune.sections import SearchConfig
 
 BUDGETS = (5, 10, 20, 40, 60)
 
@@ -315,7 +315,7 @@ class Summary:
         """[value, lower, upper] of the share of the peer's budget that `method` needs for the peer's final regret."""
         (mean, resampled), (peers, peers_resampled) = (self.curves(name, workers, budget) for name in (method, peer))
         shares = [needed(line, other[-1]) for line, other in zip(resampled, peers_resampled, strict=True)]
-        return [needed(mean, peers[-1]), *(float(q) for q in np.quantile(shares, [0.025, 0.975]))]
+        return [needed(mean, peers[-1]), *(float(q) for q in np.quantile(shares, [0.025, 0.975], method="inverted_cdf"))]
 
 
 def needed(regrets: np.ndarray, target: float) -> float:

@@ -6,7 +6,8 @@ from pathlib import Path
 import click
 
 from cifar.errors import UserError
-from tune.run import main as run
+from tune.run import Where, exit_status, on_a_cluster, run
+from tune.run import main as run_command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -14,7 +15,7 @@ def main() -> None:
     """Hyperparameter search for image classifiers."""
 
 
-main.add_command(run, "run")
+main.add_command(run_command, "run")
 
 
 @main.command()
@@ -54,6 +55,16 @@ def schema(output: Path | None) -> None:
     except OSError as error:
         click.echo(f"error: --output {output}: {error.strerror}; choose a file that can be written", err=True)
         sys.exit(2)
+
+
+@main.command()
+@click.argument("name")
+@on_a_cluster
+def retry(name: str, **where: str | None) -> None:
+    """Run the failed trials of experiment NAME again, and go on to the model with what they give."""
+    with exit_status():
+        again = Where(**where)  # type: ignore[arg-type]
+        run(None, (), name, again, resume=True, repeat=True)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tune.errors import ResourcesError, StorageError
-from tune.spec import ResourcesConfig
+from tune.sections import ResourcesConfig
 from tune.storage import Storage, probe
 
 # Settings of Ray for driver and workers.

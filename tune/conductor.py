@@ -8,21 +8,22 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
+from tune.checkpoints import Checkpoints
 from tune.limits import Limits
 from tune.points import grid_size
-from tune.rules import make_rule
+from tune.population import exchange, perturbed, standing_at
 from tune.rungs import Rungs, rung_epochs
 from tune.spec import Experiment
+from tune.stopping import make_rule
 from tune.storage import Storage
 from tune.study import StudyRecord
-from tune.trials import ENDED, State, Trial, ranked
+from tune.trials import ENDED, TRIALS, State, Trial
 
 ALIKE = 3  # trials that fail the same way at the beginning, after which the rest would too
-_LATEST = 2  # checkpoints kept of a running trial besides its best: a damaged newest falls back to the one before
 
 Finished = Literal["finished"]
 
@@ -56,12 +57,14 @@ class Conductor:
         slots: Callable[[], int],
         told: Callable[[Trial], None],
     ) -> None:
-        self.experiment, self.record, self.place, self.slots, self.told = experiment, record, place, slots, told
+        self.experiment, self.record, self.slots, self.told = experiment, record, slots, told
         search, scheduler = experiment.search, experiment.scheduler
         self.rule = make_rule(scheduler, search)
         self.pauses: tuple[int, ...] = ()
         if scheduler.type == "asha" and scheduler.mode == "promote":
             self.pauses = rung_epochs(scheduler.grace_period, scheduler.reduction_factor, scheduler.max_epochs)
+        elif scheduler.type == "pbt":
+            self.pauses = tuple(range(scheduler.grace_period, scheduler.max_epochs, scheduler.grace_period))
         points = grid_size(experiment.space) if search.sampler == "grid" else None
         self._planned = min(search.trials, points or search.trials)
         self.live: dict[int, float] = {}  # number -> when it was last heard of
@@ -81,8 +84,8 @@ class Conductor:
                 self.limits.ended(self.trials[number])
         for trial in self.trials.values():
             self.limits.trained(trial, trial.trained)
-        self._drop_missing_checkpoints()
-        self._kept = [trial for trial in self.trials.values() if trial.state in ENDED and trial.checkpoints]
+        self.checkpoints = Checkpoints(place, search.keep_checkpoints, maximize=search.maximize)
+        self.checkpoints.recall(self.trials.values())
         self._recall()
 
     def _recall(self) -> None:
@@ -91,6 +94,8 @@ class Conductor:
             for epoch, value in trial.values.items():
                 if trial.state in ENDED or epoch in trial.judged or epoch < trial.epochs:
                     self.rule.record(trial.number, epoch, value)
+        for trial in [trial for trial in self.waiting if trial.parent and not trial.checkpoints]:
+            self.waiting.remove(trial)  # born in an exchange that was interrupted, and will be done again
         for trial in [trial for trial in self.waiting if trial.values]:
             epoch = trial.epochs
             self._judge(trial, epoch)
@@ -102,12 +107,6 @@ class Conductor:
             elif state == "stopped" or epoch >= self.experiment.scheduler.max_epochs:
                 self.waiting.remove(trial)
                 self._end(trial, state, reason)
-
-    def _drop_missing_checkpoints(self) -> None:
-        """Forgets checkpoints that were deleted, or that never became whole."""
-        for trial in self.trials.values():
-            with self._guarded():
-                trial.checkpoints = {e: path for e, path in trial.checkpoints.items() if self.place.exists(path)}
 
     # -- what runs next
 
@@ -128,7 +127,7 @@ class Conductor:
         """Whether there is anything left to train."""
         if self.over:
             return False
-        left = self.proposed < self._planned or self.record.repeats_wait()
+        left = self.proposed < self._planned or self.record.is_enqueued(replaces=...)
         return left or bool(self.waiting) or any(self._at_rung(trial) for trial in self.trials.values())
 
     def next(self) -> Start | Finished | None:
@@ -147,24 +146,64 @@ class Conductor:
             return self.waiting.popleft()
         if trial := self._promoted(finishing=False):
             return trial
-        if self.proposed < self._planned or self.record.repeats_wait():
-            trial = self.record.propose(self.experiment.space)
-            self.trials[trial.number] = trial
-            return trial
+        if self.proposed < self._planned or self.record.is_enqueued(replaces=...):
+            return self._proposed()
         return None if self.live else self._promoted(finishing=True)
+
+    def _proposed(self) -> Trial:
+        trial = self.record.propose(self.experiment.space)
+        self.trials[trial.number] = trial
+        return trial
 
     def _promoted(self, *, finishing: bool) -> Trial | None:
         """The paused trial that goes on, if one may."""
-        if not self.pauses or not isinstance(self.rule, Rungs):
-            return None
         paused = {trial.number: trial.epochs for trial in self.trials.values() if self._at_rung(trial)}
-        found = self.rule.promotable(paused, finishing=finishing) if paused else None
+        if not paused or not isinstance(self.rule, Rungs):
+            return None
+        if self.experiment.scheduler.type == "pbt":
+            self._exchange(min(paused.values()))
+            return self.waiting.popleft() if self.waiting else None
+        found = self.rule.promotable(paused, finishing=finishing)
         if found is None:
             return None
         number, verdict = found
         trial = self.trials[number]
         self._note_judged(trial, trial.epochs, str(verdict))
         return trial
+
+    def _exchange(self, epoch: int) -> None:
+        """At an epoch that all of a population have reached, copies of the best take the places of the worst.
+
+        Done again after a kill, it does what was left to do: until it is done, none of them trains on.
+        """
+        search, scheduler = self.experiment.search, self.experiment.scheduler
+        members = standing_at(self.trials.values(), epoch)
+        plan = exchange(members, epoch, scheduler.quantile, search.seed, maximize=search.maximize)
+        if self.proposed < self._planned or plan is None:
+            return
+        born = {trial.instead_of: trial for trial in self.trials.values()}
+        for loser, donor in plan.copies.items():
+            source = self.trials[donor]
+            if loser not in born:
+                params = perturbed(self.experiment.space, source.hparams, f"{search.seed} {loser} {epoch}")
+                if not self.record.is_enqueued(instead_of=loser):
+                    self.record.enqueue(params, parent=[donor, epoch], instead_of=loser)
+                born[loser] = self._proposed()
+            child = born[loser]
+            if not child.checkpoints:
+                path = f"{TRIALS}/{child.number:05d}.0"
+                self.checkpoints.copy(source, child, epoch, path)
+                self.record.note(child.number, **{f"epoch {epoch}": {"checkpoint": path, "seconds": 0.0}})
+            if child not in self.waiting:
+                self.waiting.append(child)
+        for number, words in plan.words.items():
+            trial = self.trials[number]
+            if trial.state == "paused":
+                self._note_judged(trial, epoch, words)
+                if number in plan.copies:
+                    self._end(trial, "stopped", words)
+                else:
+                    self.waiting.append(trial)
 
     def _at_rung(self, trial: Trial) -> bool:
         return trial.state == "paused" and trial.epochs in self.pauses and trial.epochs not in trial.judged
@@ -234,9 +273,7 @@ class Conductor:
             trial.checkpoints[epoch] = path
             self.limits.trained(trial, int(number in self._new))
             self._new.discard(number)
-            best = trial.best_kept(self.record.maximize)
-            keep = {*sorted(trial.checkpoints)[-_LATEST:], best[0] if best else epoch}
-            self._delete(trial, keep)
+            self.checkpoints.added(trial)
 
     def ended(self, number: int) -> None:
         """A trial left its slot, by itself or because it was told to."""
@@ -325,25 +362,8 @@ class Conductor:
             self.record.elapsed = self.limits.elapsed
             self.record.end(trial)
             self.limits.ended(trial)
-            self._keep_the_best(trial)
+            self.checkpoints.ended(trial)
         self.told(trial)
-
-    # -- checkpoints
-
-    def _keep_the_best(self, ended: Trial) -> None:
-        """Of the ended trials, only the best keep a checkpoint: that of their best epoch."""
-        maximize, limit = self.record.maximize, self.experiment.search.keep_checkpoints
-        best = ranked([*self._kept, ended], maximize)[:limit]
-        for trial in [*self._kept, ended]:
-            chosen = trial.best_kept(maximize) if trial in best else None
-            self._delete(trial, {chosen[0]} if chosen else set())
-        self._kept = [trial for trial in best if trial.checkpoints]
-
-    def _delete(self, trial: Trial, keep: set[int]) -> None:
-        for epoch in [epoch for epoch in trial.checkpoints if epoch not in keep]:
-            path = trial.checkpoints.pop(epoch)
-            with suppress(OSError):
-                self.place.delete(path)
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:

@@ -27,6 +27,7 @@ from tune import yaml_file
 from tune.errors import NameTakenError, StorageError
 from tune.spec import RECORD, Experiment
 from tune.storage import Storage, open_storage
+from tune.trials import TRIALS
 
 _PACKAGES = ("cifar-tune", "lightning", "optuna", "ray", "torch", "torchmetrics", "torchvision", "wandb")
 
@@ -56,7 +57,7 @@ class ExperimentDir:
     @property
     def trials(self) -> Path:
         """Ray Tune's files, and each trial's TensorBoard files."""
-        return self.path / "trials"
+        return self.path / TRIALS
 
     @property
     def winner(self) -> Path:

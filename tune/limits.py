@@ -2,7 +2,7 @@
 
 import time
 
-from tune.spec import SearchConfig
+from tune.sections import SearchConfig
 from tune.trials import Trial
 
 

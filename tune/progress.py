@@ -70,7 +70,7 @@ class Progress:
 
     def _line(self, trial: Trial) -> str:
         search = self.experiment.search
-        done = f"[{len(self._ended) + 1}/{search.trials}]"
+        done = f"[{len(self._ended) + 1}/{max(search.trials, len(self.trials))}]"
         best = trial.best(search.maximize)
         value = f"{search.metric} {best[1]:.4f}" if best else "no value"
         reason = f" ({trial.reason})" if trial.reason else ""
@@ -82,7 +82,7 @@ class Progress:
         search = self.experiment.search
         name = TextColumn("{task.description}", markup=False)
         bar = Bar(name, BarColumn(), TextColumn("{task.completed}/{task.total} trials"))
-        bar.add_task(self.experiment.name, total=search.trials, completed=len(self._ended))
+        bar.add_task(self.experiment.name, total=max(search.trials, len(self.trials)), completed=len(self._ended))
         table = Table.grid(padding=(0, 2))
         table.add_row("trials", self._counts())
         table.add_row("epochs", f"{sum(list(self._epochs.values()))}")

@@ -128,7 +128,7 @@ def _show_plan(file: Path, overrides: tuple[str, ...]) -> None:
 
 
 def run(
-    file: Path,
+    file: Path | None,
     overrides: tuple[str, ...],
     name: str | None,
     where: Where,
@@ -138,7 +138,7 @@ def run(
 ) -> "tuple[ExperimentDir, Evaluation]":
     """The whole of `python -m tune.run`, from reading `file` to the closing table.
 
-    resume: go on with the experiment of that name; repeat: with its failed trials too. Raises UserError for what the
+    file: None for the one that the experiment `name` began with. resume: go on with the experiment of that name; repeat: with its failed trials too. Raises UserError for what the
     user can repair, SearchFailedError if no trial gave a value, InterruptedSearchError after Ctrl-C or SIGTERM.
     """
     from dataclasses import replace

@@ -18,7 +18,7 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from tune.spec import SearchConfig
+from tune.sections import SearchConfig
 
 # A sampler with this seed. A new one for each proposal: what Optuna's samplers remember from one to the next (the
 # state of their random numbers, search spaces, fitted kernels) is lost with a killed driver.

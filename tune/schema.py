@@ -3,8 +3,9 @@
 from typing import Any
 
 from cifar.hparams import HParams
+from tune.sections import SECTIONS
 from tune.space_parser import CategoricalDomain, FloatDomain, IntDomain
-from tune.spec import RECORD, SECTION_NAMES, SECTIONS
+from tune.spec import RECORD, SECTION_NAMES
 
 _SPACE = "#/$defs/Space"
 

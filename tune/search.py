@@ -1,5 +1,6 @@
 """The search: Ray Tune runs the trials that the conductor chooses, and tells it what becomes of them."""
 
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import ray
 from ray import cloudpickle
 from ray import tune as ray_tune
-from ray.exceptions import OutOfMemoryError, RayActorError
+from ray.exceptions import RayActorError
 from ray.tune.experiment import Trial as RayTrial
 
 from cifar.errors import UserError
@@ -96,14 +97,14 @@ class Recorder(ray_tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
         """A trial raised, or its process is gone."""
         number, cause = trial.config["number"], _cause(trial)
+        trace = Path(trial.error_file).read_text() if trial.error_file else ""
         first_line = (str(cause).strip().splitlines() or [""])[0]
-        if isinstance(cause, RayActorError) and not isinstance(cause, OutOfMemoryError):
-            self.conductor.lost(number, _short(cause), counts=not cause.preempted)
-        elif is_storage_trouble(cause) or (isinstance(cause, OSError) and self._unwritable()):
+        if lost := _lost(cause, trace):
+            self.conductor.lost(number, lost, counts=not getattr(cause, "preempted", False))
+        elif cause and (is_storage_trouble(cause) or (isinstance(cause, OSError) and self._unwritable())):
             self.conductor.trouble = self.conductor.trouble or OSError(first_line)
         else:
-            trace = Path(trial.error_file).read_text() if trial.error_file else ""
-            reason = f"{type(cause).__name__}: {first_line}"
+            reason = f"{type(cause).__name__}: {first_line}" if cause else (trace.strip().splitlines() or [""])[-1]
             self.conductor.failed(number, reason, trace, users_mistake=isinstance(cause, UserError))
 
     def _unwritable(self) -> bool:
@@ -136,6 +137,9 @@ def search(
         with graceful(conductor.interrupt, progress.say) as stopped:
             if conductor.has_work:
                 _tuner(experiment, directory, share, tracking, recorder).fit()
+    except BaseException:
+        conductor.interrupt()  # so that nothing is taken for ended
+        raise
     finally:
         conductor.close()
         recorder.publish()
@@ -184,10 +188,13 @@ def _tuner(
     )
 
 
-def _cause(trial: RayTrial) -> Exception:
-    """What a trial raised. Ray's own accessor reads the file's later copy in the storage, which is not there yet."""
+def _cause(trial: RayTrial) -> Exception | None:
+    """What a trial raised; None where Ray tells it in words only.
+
+    Ray's own accessor reads the file's later copy in the storage, which is not there yet.
+    """
     if not trial.pickled_error_file or not Path(trial.pickled_error_file).exists():
-        return RuntimeError("the trial's process died")
+        return None
     try:
         error: Any = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
     except Exception as broken:  # a class of the user's that only the trial could import
@@ -196,13 +203,15 @@ def _cause(trial: RayTrial) -> Exception:
     return cause
 
 
-def _short(error: Exception) -> str:
-    """Ray's long words for a lost process, or their gist."""
-    text = str(error)
-    for sign, gist in (("node", "its node was lost"), ("SIGKILL", "its process was killed")):
-        if sign in text:
-            return gist
-    return (text.strip().splitlines() or ["its process died"])[0]
+def _lost(cause: Exception | None, words: str) -> str:
+    """How a trial's process was lost, in short; empty if it raised an error, or would be lost so again."""
+    if cause is not None and not isinstance(cause, RayActorError):
+        return ""
+    if re.search("OutOfMemory|low on memory|creation task", words):
+        return ""
+    if re.search("NodeDied|node (has )?died|node failure|node was (dead|lost|terminated)", words):
+        return "its node was lost"
+    return "its process was killed" if "ray.kill" in words else "its process died"
 
 
 def _folder(trial: RayTrial) -> str:

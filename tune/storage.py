@@ -24,15 +24,8 @@ from tune.errors import StorageError
 from tune.problems import nearest
 
 _OURS = ("s3", "gs", "gcs", "file")
-_S3_OPTIONS = {  # those of pyarrow's URIs that its constructor takes, and whether they are true or false
-    "region": False,
-    "scheme": False,
-    "endpoint_override": False,
-    "tls_ca_file_path": False,
-    "allow_bucket_creation": True,
-    "allow_bucket_deletion": True,
-    "force_virtual_addressing": True,
-}
+_S3_FLAGS = ("allow_bucket_creation", "allow_bucket_deletion", "force_virtual_addressing")
+_S3_OPTIONS = ("region", "scheme", "endpoint_override", "tls_ca_file_path", *_S3_FLAGS)  # of those of pyarrow's URIs
 _TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ESTALE, errno.EIO, errno.ENOTCONN}
 _TROUBLE_WORDS = re.compile(  # the last two are torch.save's on a full disk
     "AWS Error [A-Z]|google::cloud::Status|PytorchStreamWriter failed writing file|inline_container.* unexpected pos"
@@ -41,7 +34,6 @@ _ERRNO = re.compile(r"\[errno (\d+)\]", re.IGNORECASE)
 _AWS = re.compile(r"AWS Error (\w+).*? during \w+ operation: (.*)", re.DOTALL)
 _CREDENTIALS = re.compile("ACCESS_DENIED|ACCESS_KEY|SIGNATURE|TOKEN|CREDENTIALS|OAuth|UNAUTHENTIC|PERMISSION_DENIED")
 _UNREACHED = re.compile("NETWORK_CONNECTION|CURL error|Connection refused|resolve host")
-_GCS_KEYS = "GOOGLE_APPLICATION_CREDENTIALS"
 _TODO = {
     errno.ENOENT: "make it, or mount it, on every node",
     errno.ENOSPC: "free some space there, or choose another",
@@ -125,6 +117,13 @@ class Storage:
             local.mkdir(parents=True, exist_ok=True)
             _pyarrow_copy(source, str(local), source=self.filesystem)
 
+    def copy(self, rel: str, to: str) -> None:
+        """Copies a file, or what is in a folder, within the storage."""
+        if self.local:
+            _copy(Path(self._at(rel)), Path(self._at(to)))
+        else:
+            _pyarrow_copy(self._at(rel), self._at(to), source=self.filesystem, destination=self.filesystem)
+
     def delete(self, rel: str) -> None:
         """Deletes a file, or a folder and all in it, if it is there. Never the storage's own folder."""
         if not PurePosixPath(rel).parts:
@@ -194,16 +193,14 @@ def probe(storage: Storage) -> None:
 
 def is_storage_trouble(error: BaseException) -> bool:
     """Whether `error`, or what it came from, says that a disk or the store is at fault, not what was training."""
-    return any(_is_trouble(link) for link in _chain(error, set()))
-
-
-def _is_trouble(error: BaseException) -> bool:
-    if isinstance(error, OSError) and error.errno in _TROUBLE:
-        return True
-    if isinstance(error, StorageError):
-        return True
-    text = str(error)
-    return bool(_TROUBLE_WORDS.search(text)) or any(int(number) in _TROUBLE for number in _ERRNO.findall(text))
+    for link in _chain(error, set()):
+        text = str(link)
+        numbers = {int(number) for number in _ERRNO.findall(text)}  # an OSError that went through Ray is only a text
+        if isinstance(link, OSError):
+            numbers.add(link.errno or 0)
+        if isinstance(link, StorageError) or numbers & _TROUBLE or _TROUBLE_WORDS.search(text):
+            return True
+    return False
 
 
 def _chain(error: BaseException, seen: set[int]) -> Iterator[BaseException]:
@@ -273,20 +270,15 @@ def _connected(where: str, patient: bool) -> tuple[Any, str]:
     if scheme in ("gs", "gcs"):
         if "retry_limit_seconds=" not in where:
             where += f"{'&' if '?' in where else '?'}retry_limit_seconds={30 if patient else 10}"
-        found: tuple[Any, str] = fs.FileSystem.from_uri(where)
-        return found
+        return tuple(fs.FileSystem.from_uri(where))
     return _fsspec(scheme, where)
 
 
 def _fsspec(scheme: str, where: str) -> tuple[Any, str]:
+    import fsspec  # Ray Tune cannot do without it
     from pyarrow.fs import FSSpecHandler, PyFileSystem
 
-    try:
-        import fsspec
-    except ImportError:
-        known: list[str] = []
-    else:
-        known = fsspec.available_protocols()
+    known = fsspec.available_protocols()
     if scheme not in known:
         names = [*_OURS, *(name for name in known if name not in _OURS)]
         raise ValueError(f"got {scheme!r}, must be a folder or one of {', '.join(names)}{nearest(scheme, names)}")
@@ -337,9 +329,9 @@ def _s3_options(where: str) -> tuple[dict[str, Any], str]:
         if name not in _S3_OPTIONS:
             known = ", ".join(_S3_OPTIONS)
             raise ValueError(f"got the option {name!r}, must be one of {known}{nearest(name, _S3_OPTIONS)}")
-        if _S3_OPTIONS[name] and value.lower() not in ("true", "false", "1", "0"):
+        if name in _S3_FLAGS and value not in ("true", "false", "1", "0"):
             raise ValueError(f"got {name}={value}, must be true or false")
-        options[name] = value.lower() in ("true", "1") if _S3_OPTIONS[name] else value
+        options[name] = value in ("true", "1") if name in _S3_FLAGS else value
     path = [part for part in unquote(parts.path).split("/") if part]
     if {".", ".."} & set(path):
         raise ValueError("must not have . or .. in its path")
@@ -379,14 +371,13 @@ def _reason(error: BaseException, scheme: str) -> tuple[str, str]:
     if number is not None and not aws:
         return os.strerror(number), _TODO.get(number, "choose a place that can be written")
     reason = aws[2].partition(" (Request ID")[0].rpartition("Details: ")[2] if aws else text
-    if aws and reason in ("", "No response body."):
-        reason = aws[1]
+    reason = aws[1] if aws and reason in ("", "No response body.") else reason
     reason = reason.partition(" error_info=")[0].rpartition("with a last message of ")[2]
     if "NO_SUCH_BUCKET" in text or re.search("^Bucket '.*' not found", text):
         return "the bucket does not exist", "make it, or add allow_bucket_creation=true to the URI"
     if _CREDENTIALS.search(text):
-        names = {"s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY", "gs": _GCS_KEYS, "gcs": _GCS_KEYS}
-        return f"the credentials are missing or refused ({reason})", f"check {names.get(scheme, 'them')} on this host"
+        names = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" if scheme == "s3" else "GOOGLE_APPLICATION_CREDENTIALS"
+        return f"the credentials are missing or refused ({reason})", f"check {names} on this host"
     if _UNREACHED.search(text):
         return f"it cannot be reached ({reason})", "check endpoint_override, scheme and the network"
     return reason, "check the URI"
@@ -402,7 +393,6 @@ def _pyarrow_copy(start: str, end: str, source: Any = None, destination: Any = N
 
 def _copy(source: Path, target: Path) -> None:
     if not source.is_dir():
-        target.parent.mkdir(parents=True, exist_ok=True)
         with _replaced(target) as beside:
             shutil.copyfile(source, beside)
         return

@@ -148,10 +148,11 @@ class StudyRecord:
             self.enqueue(trial.params, replaces=trial.number)
         return len(failed)
 
-    def repeats_wait(self) -> bool:
-        """Whether failed trials that are to be repeated wait among those enqueued."""
+    def is_enqueued(self, **attribute: Any) -> bool:
+        """Whether a point waits that has this attribute; ... stands for any value."""
+        ((name, value),) = attribute.items()
         waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        return any("replaces" in trial.user_attrs for trial in waiting)
+        return any(name in trial.user_attrs and value in (..., trial.user_attrs[name]) for trial in waiting)
 
     def report(self, number: int, epoch: int, value: float) -> None:
         """A trial's finite value after `epoch`."""
@@ -212,6 +213,7 @@ def _trial(frozen: FrozenTrial) -> Trial:
     trial.reason = known.get("reason", "")
     trial.attempts, trial.lost = known.get("attempts", 0), known.get("lost", 0)
     trial.replaces = known.get("replaces")
+    trial.instead_of = known.get("instead_of")
     trial.parent = tuple(known["parent"]) if "parent" in known else None
     trial.seconds = known.get("seconds", 0.0)
     for name, value in known.items():

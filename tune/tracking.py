@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cifar.hparams import HParams
-from tune.spec import TrackingConfig
+from tune.sections import TrackingConfig
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+TRIALS = "trials"  # the folder in an experiment directory that has each trial's
 CHECKPOINT_FILE = "checkpoint.ckpt"  # in the folder of each checkpoint
 EPOCH = "epoch"  # what a trial reports besides its metrics: the epoch just finished,
 DIVERGED = "diverged"  # or in words what was no number, and when
@@ -30,6 +31,7 @@ class Trial:
     lost: int = 0  # of them, times its process or node was lost
     replaces: int | None = None  # the failed trial that this one repeats
     parent: tuple[int, int] | None = None  # number and epoch of the trial whose checkpoint it began from
+    instead_of: int | None = None  # the trial whose place in the population it took
     users_mistake: bool = False  # it failed with an error that the user can repair
 
     @property

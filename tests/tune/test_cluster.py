@@ -2,7 +2,7 @@ import pytest
 
 from tune.cluster import Node, Share, share
 from tune.errors import ResourcesError
-from tune.spec import ResourcesConfig
+from tune.sections import ResourcesConfig
 
 
 def of(**given: object) -> ResourcesConfig:

@@ -9,7 +9,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from tune.sampler import History, derived_seed, make_sampler, startup_trials
-from tune.spec import SearchConfig
+from tune.sections import SearchConfig
 
 LEVELS = (2, 8, 32)
 NAMES = ["tpe", "gp", "plain_tpe", "cmaes", "qmc", "random", "grid"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tune.spec import TrackingConfig
+from tune.sections import TrackingConfig
 from tune.tracking import resolve
 
 

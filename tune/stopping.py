@@ -10,7 +10,7 @@ from statistics import fmean, median
 from typing import Protocol
 
 from tune.rungs import Rungs, rung_epochs
-from tune.spec import SchedulerConfig, SearchConfig
+from tune.sections import SchedulerConfig, SearchConfig
 
 
 class Decision(Protocol):

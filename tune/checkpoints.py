@@ -1,0 +1,48 @@
+"""Which checkpoints of an experiment are kept: those that a trial may go on from, and those that may win."""
+
+from collections.abc import Iterable
+from contextlib import suppress
+
+from tune.storage import Storage
+from tune.trials import ENDED, Trial, ranked
+
+_LATEST = 2  # kept of a running trial besides its best: a damaged newest falls back to the one before
+
+
+class Checkpoints:
+    """Deletes what is not needed. Of the ended trials, only the `limit` best keep one: that of their best epoch."""
+
+    def __init__(self, place: Storage, limit: int, *, maximize: bool) -> None:
+        self.place, self.limit, self.maximize = place, limit, maximize
+        self._best: list[Trial] = []
+
+    def recall(self, trials: Iterable[Trial]) -> None:
+        """Takes over from an earlier session: forgets what it deleted, or what never became whole."""
+        for trial in trials:
+            trial.checkpoints = {e: path for e, path in trial.checkpoints.items() if self.place.exists(path)}
+            if trial.state in ENDED and trial.checkpoints:
+                self._best.append(trial)
+
+    def added(self, trial: Trial) -> None:
+        """A running trial has one more."""
+        best = trial.best_kept(self.maximize)
+        self._keep(trial, {*sorted(trial.checkpoints)[-_LATEST:], *(best[:1] if best else ())})
+
+    def ended(self, trial: Trial) -> None:
+        """A trial trains no more."""
+        best = ranked([*self._best, trial], self.maximize)[: self.limit]
+        for each in [*self._best, trial]:
+            chosen = each.best_kept(self.maximize) if each in best else None
+            self._keep(each, {chosen[0]} if chosen else set())
+        self._best = [each for each in best if each.checkpoints]
+
+    def copy(self, source: Trial, target: Trial, epoch: int, path: str) -> None:
+        """Gives `target` the checkpoint that `source` has of `epoch`."""
+        self.place.copy(source.checkpoints[epoch], path)
+        target.checkpoints[epoch] = path
+
+    def _keep(self, trial: Trial, epochs: set[int]) -> None:
+        for epoch in [epoch for epoch in trial.checkpoints if epoch not in epochs]:
+            path = trial.checkpoints.pop(epoch)
+            with suppress(OSError):  # a leftover costs space only
+                self.place.delete(path)

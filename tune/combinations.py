@@ -1,0 +1,118 @@
+"""Rules of the experiment file that join two settings, or a setting and the space. Pure."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from tune.points import MUTABLE, grid_size, start_problems
+from tune.problems import Problem
+from tune.sections import MOST_TRIALS, RetrainConfig, SchedulerConfig, SearchConfig
+from tune.space import Choice, Numeric, Space
+
+
+def across(sections: dict[str, Any]) -> Iterator[Problem]:
+    """Rules that join two settings; each is left out while one of the two is wrong by itself."""
+    data, trainer, resources = sections["data"], sections["trainer"], sections["resources"]
+    yield from _of_search(sections["search"])
+    yield from _of_scheduler(sections["scheduler"], sections["search"])
+    yield from _of_retrain(sections["retrain"], sections["scheduler"])
+    if data and data.source == "image_folder" and data.root is None:
+        rule = "needs data.root, the folder that holds train/<class>/ and test/<class>/"
+        yield Problem(("data", "source"), rule, data.source)
+    if trainer and trainer.devices != 1:
+        rule = "must be 1: a trial trains on one device, and several trials share the cluster"
+        yield Problem(("trainer", "devices"), rule, trainer.devices)
+    if resources and resources.gpus_per_trial != "auto":
+        gpus = resources.gpus_per_trial
+        if gpus > 1:
+            rule = "must be at most 1: a trial trains on one device"
+            yield Problem(("resources", "gpus_per_trial"), rule, gpus)
+        if gpus > 0 and trainer and trainer.accelerator == "cpu":
+            rule = "must be 0 with trainer.accelerator cpu"
+            yield Problem(("resources", "gpus_per_trial"), rule, gpus)
+
+
+def _of_search(search: SearchConfig | None) -> Iterator[Problem]:
+    if search is None:
+        return
+    if search.min_improvement and search.patience is None:
+        rule = "has no effect without search.patience: give that too, or leave this out"
+        yield Problem(("search", "min_improvement"), rule, search.min_improvement)
+    if search.target is not None and search.metric.endswith("_accuracy") and not 0 <= search.target <= 1:
+        rule = f"must be from 0 to 1: {search.metric} is a share, not a percentage"
+        yield Problem(("search", "target"), rule, search.target)
+    if search.sampler == "grid" and search.start:
+        rule = (
+            "must be left out with search.sampler grid, which has an order of its own: use another sampler, or no start"
+        )
+        yield Problem(("search", "start"), rule, search.start)
+    if len(search.start) > search.trials:
+        rule = f"has {len(search.start)} points, more than search.trials, {search.trials}: start more trials"
+        yield Problem(("search", "start"), rule, about_key=True)
+
+
+def _of_scheduler(scheduler: SchedulerConfig | None, search: SearchConfig | None) -> Iterator[Problem]:
+    if scheduler is None:
+        return
+    kind, grace, longest = scheduler.type, scheduler.grace_period, scheduler.max_epochs
+    if scheduler.mode == "promote" and kind != "asha":
+        rule = f"is for scheduler.type asha only: {kind} pauses no trial at a rung; leave mode out, or use asha"
+        yield Problem(("scheduler", "mode"), rule, scheduler.mode)
+    if kind in ("asha", "hyperband", "median") and grace > longest:
+        yield Problem(("scheduler", "grace_period"), f"must be at most max_epochs, {longest}", grace)
+    if kind == "pbt" and grace >= longest:
+        rule = f"must be below max_epochs, {longest}: pbt compares trials every grace_period epochs; make it smaller"
+        yield Problem(("scheduler", "grace_period"), rule, grace)
+    if search and search.sampler == "cmaes" and kind != "none":
+        rule = f"compares values of one length only, which {kind} does not give: set scheduler.type none, or use tpe"
+        yield Problem(("search", "sampler"), rule, search.sampler)
+    if search and search.sampler in ("gp", "grid") and kind == "pbt":
+        rule = "needs a value for each point, and pbt changes points in mid-training: use random, qmc or tpe"
+        yield Problem(("search", "sampler"), rule, search.sampler)
+    if search and kind == "pbt" and search.trials < 4:
+        rule = "must be at least 4 with scheduler.type pbt, whose population the trials are: start more, or use asha"
+        yield Problem(("search", "trials"), rule, search.trials)
+
+
+def _of_retrain(retrain: RetrainConfig | None, scheduler: SchedulerConfig | None) -> Iterator[Problem]:
+    if retrain and scheduler and scheduler.type == "pbt" and retrain.start == "scratch":
+        rule = "cannot repeat what pbt does, which changes HParams in mid-training: use checkpoint"
+        yield Problem(("retrain", "start"), rule, retrain.start)
+
+
+def of_points(search: SearchConfig | None, scheduler: SchedulerConfig | None, space: Space) -> Iterator[Problem]:
+    """Rules that join a setting to the space; the space is right by itself."""
+    varied = [domain for domain in space.searched() if isinstance(domain, Numeric) or len(domain.options) > 1]
+    if scheduler and scheduler.type == "pbt" and not any(domain.name in MUTABLE for domain in varied):
+        rule = (
+            f"changes HParams in mid-training, and space searches none that can be: search one of {', '.join(MUTABLE)}"
+        )
+        yield Problem(("scheduler", "type"), f"{rule}; or use asha", scheduler.type)
+    if search is None:
+        return
+    yield from start_problems(space, search.start)
+    rules = {"cmaes": _of_cmaes, "grid": _of_grid}
+    if search.sampler in rules:
+        yield from (
+            Problem(("search", "sampler"), rule, search.sampler) for rule in rules[search.sampler](space, varied)
+        )
+
+
+def _of_cmaes(space: Space, varied: Sequence[Numeric | Choice]) -> Iterator[str]:
+    choices = [domain.name for domain in varied if isinstance(domain, Choice)]
+    if choices:
+        names = ", ".join(dict.fromkeys(choices))
+        yield f"searches numbers only, and {names} in space chooses options: make it a constant, or use tpe"
+    numbers = len(varied) - len(choices)
+    if numbers < 2:
+        yield f"needs at least two numbers to search, and space has {numbers}: add a float or int domain, or use tpe"
+
+
+def _of_grid(space: Space, varied: Sequence[Numeric | Choice]) -> Iterator[str]:
+    endless = [domain.name for domain in varied if isinstance(domain, Numeric) and domain.step is None]
+    if endless:
+        names = ", ".join(dict.fromkeys(endless))
+        yield f"tries every point, and {names} in space takes any number: give it type int or categorical, or use tpe"
+    elif not varied:
+        yield "tries every point, and space searches nothing: give it an int or categorical domain, or use tpe"
+    elif (size := grid_size(space) or 0) > MOST_TRIALS:
+        yield f"tries every point, and space has {size:,}, more than {MOST_TRIALS:,}: search fewer values, or use tpe"

@@ -1,0 +1,151 @@
+"""The sections of the experiment file that belong to the service: what each field means, and its bounds. Pure."""
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from cifar.config import METRICS, DataConfig, Metric, Section, TrainerConfig
+from tune.space import Scalar
+
+Auto = Literal["auto"]
+Sampler = Literal["tpe", "plain_tpe", "gp", "cmaes", "qmc", "random", "grid"]
+Point = dict[Annotated[str, BeforeValidator(str)], Scalar]  # a name that is no text is unknown, as another would be
+MOST_TRIALS = 1_000_000
+
+
+class SearchConfig(Section):
+    """What is optimised, and how long for."""
+
+    metric: Annotated[Metric, Field(description="The number that ranks trials")] = "val_accuracy"
+    mode: Annotated[Literal["min", "max"] | None, Field(description="Default: the metric's better direction")] = None
+    trials: Annotated[int, Field(ge=1, le=MOST_TRIALS, description="How many trials to start")] = 16
+    time_budget_s: Annotated[
+        float | None,
+        Field(gt=0, description="Seconds after which the search ends; trials then running are stopped"),
+    ] = None
+    epoch_budget: Annotated[
+        int | None, Field(ge=1, description="Epochs of all trials together after which no more is trained")
+    ] = None
+    target: Annotated[float | None, Field(description="The search ends when the metric reaches it")] = None
+    patience: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            description="The search ends when so many ended trials in a row improved by no more than min_improvement",
+        ),
+    ] = None
+    min_improvement: Annotated[
+        float, Field(ge=0, description="In the metric's unit; what patience takes for an improvement is more")
+    ] = 0.0
+    sampler: Annotated[
+        Sampler,
+        Field(
+            description="Optuna's proposer of HParams. tpe learns at the highest rung that enough trials passed; "
+            "plain_tpe is Optuna's own TPE; gp: Gaussian process; cmaes: numbers only, without early stopping; qmc: "
+            "evenly spread; grid: every point of a space without float domains"
+        ),
+    ] = "tpe"
+    start: list[Point] = Field(
+        default_factory=list,
+        description="Starting points, HParam: value; tried first, in order. What one leaves out is drawn",
+    )
+    warm_start: list[Annotated[str, Field(min_length=1)]] = Field(
+        default_factory=list,
+        description="Names or paths of earlier experiments whose trials the sampler learns from",
+    )
+    max_retries: Annotated[
+        int, Field(ge=0, description="How often a trial is started again after its worker or node was lost")
+    ] = 3
+    trial_timeout: Annotated[
+        float | None,
+        Field(gt=0, description="Seconds without a report after which a trial is taken for hung, killed and retried"),
+    ] = None
+    keep_checkpoints: Annotated[
+        int, Field(ge=1, description="How many ended trials, the best ones, keep their best checkpoint")
+    ] = 10
+    seed: Annotated[int, Field(ge=0, lt=2**32, description="Of the sampler and of every training")] = 0
+
+    @property
+    def maximize(self) -> bool:
+        """Whether a higher value of the metric is better."""
+        return (self.mode or METRICS[self.metric]) == "max"
+
+
+class SchedulerConfig(Section):
+    """Which trials are stopped early."""
+
+    type: Annotated[
+        Literal["asha", "hyperband", "median", "pbt", "none"],
+        Field(
+            description="asha: rungs; hyperband: asha in brackets of different grace periods; median: stops below the "
+            "median of the others; pbt: replaces the worst by changed copies of the best; none: trains all to the end"
+        ),
+    ] = "asha"
+    mode: Annotated[
+        Literal["stop", "promote"],
+        Field(
+            description="Of asha. stop ends a trial below its rung's cutoff; promote pauses every trial at its rung "
+            "with a checkpoint, and the best go on when a slot is free"
+        ),
+    ] = "stop"
+    max_epochs: Annotated[int, Field(ge=1, le=100_000, description="Length of a full training")] = 30
+    grace_period: Annotated[
+        int, Field(ge=1, description="Epochs before the first comparison; with pbt, between two")
+    ] = 1
+    min_peers: Annotated[
+        int | None, Field(ge=1, description="Values at a rung before any trial is stopped; default: reduction_factor")
+    ] = None
+    reduction_factor: Annotated[
+        int,
+        Field(ge=2, le=1000, description="One in so many trials passes a rung; rungs lie this factor apart"),
+    ] = 4
+    quantile: Annotated[float, Field(gt=0, le=0.5, description="Of pbt: share of the population replaced")] = 0.25
+
+
+class ResourcesConfig(Section):
+    """What each trial takes of the cluster."""
+
+    cpus_per_trial: Annotated[
+        Annotated[float, Field(gt=0)] | Auto,
+        Field(description="CPU cores; auto: 1 without GPUs, else the cores each GPU's share has"),
+    ] = "auto"
+    gpus_per_trial: Annotated[
+        Annotated[float, Field(ge=0)] | Auto,
+        Field(description="GPUs, or a fraction of one; auto: 1 if the cluster has any, else 0"),
+    ] = "auto"
+    max_concurrent: Annotated[int | None, Field(ge=1, description="Trials at once at most; default: what fits")] = None
+
+
+class RetrainConfig(Section):
+    """How the winner becomes the model: trained on with averaged weights (Izmailov et al., UAI 2018)."""
+
+    start: Annotated[
+        Literal["checkpoint", "scratch"],
+        Field(description="From the winner's best checkpoint, or its HParams afresh at full length first"),
+    ] = "checkpoint"
+    on: Annotated[Literal["train+validation", "train"], Field(description="The images trained on")] = "train+validation"
+    epochs: Annotated[int, Field(ge=1, le=100_000, description="Epochs whose weights are averaged")] = 20
+    learning_rate: Annotated[
+        Annotated[float, Field(gt=0, le=100)] | Auto,
+        Field(description="Constant, while averaging; auto: a tenth of the winner's"),
+    ] = "auto"
+
+
+class TrackingConfig(Section):
+    """Where curves go besides TensorBoard files, which are always written."""
+
+    wandb: Annotated[Literal["off", "online", "offline"] | None, Field(description="Default: WANDB_MODE, or off")] = (
+        None
+    )
+    project: Annotated[str, Field(min_length=1, max_length=128, description="W&B project")] = "cifar-tune"
+
+
+SECTIONS: dict[str, type[Section]] = {
+    "data": DataConfig,
+    "search": SearchConfig,
+    "scheduler": SchedulerConfig,
+    "resources": ResourcesConfig,
+    "trainer": TrainerConfig,
+    "retrain": RetrainConfig,
+    "tracking": TrackingConfig,
+}
