@@ -50,7 +50,7 @@ class Progress:
     def update(self, trial: Trial, *, told: bool = True) -> None:
         """A trial started, finished an epoch, or ended. Not `told`: in an earlier session of a resumed search."""
         self.trials[trial.number] = trial
-        self._epochs[trial.number] = trial.epochs
+        self._epochs[trial.number] = trial.trained
         if trial.state in {"running", "paused"}:
             if told and self.experiment.search.trials == 1 and trial.epochs:
                 self._plain(f"epoch {trial.epochs}: {self.experiment.search.metric} {trial.values[trial.epochs]:.4f}")

@@ -50,7 +50,7 @@ def _context(summary: Summary) -> dict[str, Any]:
         "value": value,
         "provenance": record["provenance"],
         "versions": versions(),
-        "epochs": sum(trial.epochs for trial in summary.trials),
+        "epochs": sum(trial.trained for trial in summary.trials),
     }
 
 

@@ -138,8 +138,9 @@ def run(
 ) -> "tuple[ExperimentDir, Evaluation]":
     """The whole of `python -m tune.run`, from reading `file` to the closing table.
 
-    file: None for the one that the experiment `name` began with. resume: go on with the experiment of that name; repeat: with its failed trials too. Raises UserError for what the
-    user can repair, SearchFailedError if no trial gave a value, InterruptedSearchError after Ctrl-C or SIGTERM.
+    file: None for what the experiment `name` began with. resume: go on with the experiment of that name; repeat: with
+    its failed trials too. Raises UserError for what the user can repair, SearchFailedError if no trial gave a value,
+    InterruptedSearchError after Ctrl-C or SIGTERM.
     """
     from dataclasses import replace
 
@@ -150,11 +151,14 @@ def run(
     from tune import spec
     from tune.resume import check_same, reopen
 
-    experiment = spec.load(file, overrides)
-    experiment = replace(experiment, name=experiment.name if name is None else name)
-    directory = (
-        reopen(where.storage, experiment.name) if resume else experiments.reserve(where.storage, experiment.name)
-    )
+    if file is None:
+        assert name is not None, "an experiment that began has a name"
+        directory = reopen(where.storage, name)
+        experiment = replace(spec.load(directory.spec), name=name)
+    else:
+        experiment = spec.load(file, overrides)
+        experiment = replace(experiment, name=experiment.name if name is None else name)
+        directory = (reopen if resume else experiments.reserve)(where.storage, experiment.name)
     console = Console(highlight=False)
     data = sources.load_training(experiment.data)
     sources.prepare_test(experiment.data, data)

@@ -31,7 +31,7 @@ _TROUBLE_WORDS = re.compile(  # the last two are torch.save's on a full disk
     "AWS Error [A-Z]|google::cloud::Status|PytorchStreamWriter failed writing file|inline_container.* unexpected pos"
 )
 _ERRNO = re.compile(r"\[errno (\d+)\]", re.IGNORECASE)
-_AWS = re.compile(r"AWS Error (\w+).*? during \w+ operation: (.*)", re.DOTALL)
+_AWS = re.compile(r"AWS Error (\w+(?: \(HTTP status \d+\))?) during \w+ operation: (.*)", re.DOTALL)
 _CREDENTIALS = re.compile("ACCESS_DENIED|ACCESS_KEY|SIGNATURE|TOKEN|CREDENTIALS|OAuth|UNAUTHENTIC|PERMISSION_DENIED")
 _UNREACHED = re.compile("NETWORK_CONNECTION|CURL error|Connection refused|resolve host")
 _TODO = {

@@ -81,7 +81,7 @@ def print_closing(summary: Summary, console: Console) -> None:
     """What a run prints last."""
     experiment, directory = summary.experiment, summary.directory
     epoch, value = summary.best
-    epochs = sum(trial.epochs for trial in summary.trials)
+    epochs = sum(trial.trained for trial in summary.trials)
     model = f"{directory.model}" + (f" (without ONNX: {summary.onnx_error})" if summary.onnx_error else "")
     rows = {
         "winner": f"trial {summary.winner.number}, epoch {epoch}",
