@@ -26,7 +26,7 @@ from platformdirs import user_cache_path
 from tune import yaml_file
 from tune.errors import NameTakenError, StorageError
 from tune.spec import RECORD, Experiment
-from tune.storage import Storage, open_storage
+from tune.storage import Storage, open_storage, probe
 from tune.trials import TRIALS
 
 _PACKAGES = ("cifar-tune", "lightning", "optuna", "ray", "torch", "torchmetrics", "torchvision", "wandb")
@@ -126,6 +126,8 @@ def reserve(storage: str, name: str) -> ExperimentDir:
     check_name(name)
     where = open_storage(storage)
     if where.local is None:
+        where.make()
+        probe(where)
         if where.exists(f"{name}/experiment.yaml"):
             raise NameTakenError(f"the experiment {where.child(name).uri} exists; {_free_name(where, name)}")
         return working_copy(where, name, fresh=True)

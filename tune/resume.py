@@ -7,13 +7,15 @@ from tune.errors import ResumeError
 from tune.experiment import ExperimentDir, check_name, working_copy
 from tune.problems import nearest
 from tune.spec import RECORD, Experiment
-from tune.storage import open_storage
+from tune.storage import open_storage, probe
 
 
 def reopen(storage: str, name: str) -> ExperimentDir:
     """The directory of an experiment that has begun. Raises ResumeError if there is none of that name."""
     check_name(name)
     where = open_storage(storage)
+    if where.local is None:
+        probe(where)
     if not where.exists(f"{name}/experiment.yaml"):
         known = (
             [other for other in where.list("") if where.exists(f"{other}/experiment.yaml")] if where.exists("") else []

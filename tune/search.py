@@ -21,7 +21,8 @@ from tune.progress import Progress
 from tune.scheduler import ConductedScheduler
 from tune.searcher import ConductedSearcher
 from tune.spec import Experiment
-from tune.storage import is_storage_trouble, probe
+from tune.storage import probe
+from tune.storage_trouble import is_storage_trouble
 from tune.study import StudyRecord
 from tune.tracking import Tracking
 from tune.trainable import TrialTask, train_trial

@@ -22,23 +22,13 @@ from uuid import uuid4
 
 from tune.errors import StorageError
 from tune.problems import nearest
+from tune.storage_trouble import complaint, storage_error
 
 _OURS = ("s3", "gs", "gcs", "file")
 _S3_FLAGS = ("allow_bucket_creation", "allow_bucket_deletion", "force_virtual_addressing")
 _S3_OPTIONS = ("region", "scheme", "endpoint_override", "tls_ca_file_path", *_S3_FLAGS)  # of those of pyarrow's URIs
-_TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ESTALE, errno.EIO, errno.ENOTCONN}
-_TROUBLE_WORDS = re.compile(  # the last two are torch.save's on a full disk
     "AWS Error [A-Z]|google::cloud::Status|PytorchStreamWriter failed writing file|inline_container.* unexpected pos"
 )
-_ERRNO = re.compile(r"\[errno (\d+)\]", re.IGNORECASE)
-_AWS = re.compile(r"AWS Error (\w+(?: \(HTTP status \d+\))?) during \w+ operation: (.*)", re.DOTALL)
-_CREDENTIALS = re.compile("ACCESS_DENIED|ACCESS_KEY|SIGNATURE|TOKEN|CREDENTIALS|OAuth|UNAUTHENTIC|PERMISSION_DENIED")
-_UNREACHED = re.compile("NETWORK_CONNECTION|CURL error|Connection refused|resolve host")
-_TODO = {
-    errno.ENOENT: "make it, or mount it, on every node",
-    errno.ENOSPC: "free some space there, or choose another",
-    errno.EDQUOT: "free some of your quota there, or choose another",
-}
 
 
 @dataclass(frozen=True)
@@ -142,7 +132,7 @@ class Storage:
 
     def complaint(self, error: BaseException) -> StorageError:
         """The line for the user that tells why the storage cannot be used, on which host, and what to do."""
-        return _complaint(self.where, self.uri, error, f"{socket.gethostname()} cannot use it: ")
+        return complaint(self.where, self.uri, error, f"{socket.gethostname()} cannot use it: ")
 
     def _at(self, rel: str) -> str:
         path = PurePosixPath(rel)
@@ -162,17 +152,17 @@ def open_storage(where: str) -> Storage:
     scheme, mark, _ = where.partition("://")
     if not mark:
         if scheme.startswith(tuple(f"{ours}:" for ours in _OURS)):
-            raise _error(where, "is no URI; write two slashes after the colon, as in s3://")
+            raise storage_error(where, "is no URI; write two slashes after the colon, as in s3://")
         return _folder(where, where)
     if scheme == "file":
         host, slash, path = where.removeprefix("file://").partition("/")
         if host not in ("", "localhost") or not slash:
-            raise _error(where, "is on another host; write three slashes, as in file:///data")
+            raise storage_error(where, "is on another host; write three slashes, as in file:///data")
         return _folder(where, unquote(slash + path))
     try:
         return Storage(_redacted(where), _connected(where, True)[1].rstrip("/"), None, where)
     except Exception as error:
-        raise _complaint(where, _redacted(where), error) from None
+        raise complaint(where, _redacted(where), error) from None
 
 
 def probe(storage: Storage) -> None:
@@ -189,28 +179,6 @@ def probe(storage: Storage) -> None:
             raise OSError(errno.EIO, "what was read is not what was written")
     except Exception as error:
         raise storage.complaint(error) from None
-
-
-def is_storage_trouble(error: BaseException) -> bool:
-    """Whether `error`, or what it came from, says that a disk or the store is at fault, not what was training."""
-    for link in _chain(error, set()):
-        text = str(link)
-        numbers = {int(number) for number in _ERRNO.findall(text)}  # an OSError that went through Ray is only a text
-        if isinstance(link, OSError):
-            numbers.add(link.errno or 0)
-        if isinstance(link, StorageError) or numbers & _TROUBLE or _TROUBLE_WORDS.search(text):
-            return True
-    return False
-
-
-def _chain(error: BaseException, seen: set[int]) -> Iterator[BaseException]:
-    if id(error) in seen:
-        return
-    seen.add(id(error))
-    yield error
-    for link in (error.__cause__, error.__context__, getattr(error, "cause", None), *getattr(error, "exceptions", ())):
-        if isinstance(link, BaseException):
-            yield from _chain(link, seen)
 
 
 def _probe_folder(storage: Storage, path: str, data: bytes) -> bytes:
@@ -241,10 +209,10 @@ def _folder(where: str, path: str) -> Storage:
     try:
         folder = Path(path).expanduser().resolve()
         if folder.exists() and not folder.is_dir():
-            raise _error(where, "is not a directory; choose another")
+            raise storage_error(where, "is not a directory; choose another")
     except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: no such home, or links in a circle
         reason = getattr(error, "strerror", None) or error
-        raise _error(where, f"{reason}; choose a folder that can be written") from None
+        raise storage_error(where, f"{reason}; choose a folder that can be written") from None
     return Storage(str(folder), str(folder), folder, str(folder))
 
 
@@ -347,40 +315,6 @@ def _redacted(where: str) -> str:
         for name, _, value in (option.partition("=") for option in query.split("&"))
     ]
     return f"{path}{mark}{'&'.join(options) if mark else ''}"
-
-
-def _error(shown: str, text: str) -> StorageError:
-    return StorageError(f"--storage {' '.join(shown.split()) or repr(shown)}: {' '.join(text.split())}")
-
-
-def _complaint(where: str, shown: str, error: BaseException, start: str = "") -> StorageError:
-    """What is wrong and what to do about it, less the secrets that a library put into its message."""
-    reason, todo = _reason(error, where.partition("://")[0])
-    user = urlsplit(where, allow_fragments=False).netloc.rpartition("@")[0] if "://" in where else ""
-    for secret in {part for raw in user.split(":") for part in (raw, unquote(raw)) if len(part) > 3}:
-        reason = reason.replace(secret, "…")
-    return _error(shown, f"{start}{reason}; {todo}")
-
-
-def _reason(error: BaseException, scheme: str) -> tuple[str, str]:
-    text = " ".join(str(error).split()) or type(error).__name__
-    aws = _AWS.search(text)
-    number = error.errno if isinstance(error, OSError) else None
-    if number is None and (found := _ERRNO.search(text)):
-        number = int(found[1])
-    if number is not None and not aws:
-        return os.strerror(number), _TODO.get(number, "choose a place that can be written")
-    reason = aws[2].partition(" (Request ID")[0].rpartition("Details: ")[2] if aws else text
-    reason = aws[1] if aws and reason in ("", "No response body.") else reason
-    reason = reason.partition(" error_info=")[0].rpartition("with a last message of ")[2]
-    if "NO_SUCH_BUCKET" in text or re.search("^Bucket '.*' not found", text):
-        return "the bucket does not exist", "make it, or add allow_bucket_creation=true to the URI"
-    if _CREDENTIALS.search(text):
-        names = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" if scheme == "s3" else "GOOGLE_APPLICATION_CREDENTIALS"
-        return f"the credentials are missing or refused ({reason})", f"check {names} on this host"
-    if _UNREACHED.search(text):
-        return f"it cannot be reached ({reason})", "check endpoint_override, scheme and the network"
-    return reason, "check the URI"
 
 
 def _pyarrow_copy(start: str, end: str, source: Any = None, destination: Any = None) -> None:

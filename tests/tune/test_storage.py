@@ -16,7 +16,8 @@ import cloudpickle
 import pytest
 
 from tune.errors import StorageError
-from tune.storage import Storage, is_storage_trouble, open_storage, probe
+from tune.storage import Storage, open_storage, probe
+from tune.storage_trouble import is_storage_trouble
 
 HOST = socket.gethostname()
 KEYS = {"AWS_ACCESS_KEY_ID": "an-access-key", "AWS_SECRET_ACCESS_KEY": "a-secret-key"}
