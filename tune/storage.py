@@ -27,8 +27,6 @@ from tune.storage_trouble import complaint, storage_error
 _OURS = ("s3", "gs", "gcs", "file")
 _S3_FLAGS = ("allow_bucket_creation", "allow_bucket_deletion", "force_virtual_addressing")
 _S3_OPTIONS = ("region", "scheme", "endpoint_override", "tls_ca_file_path", *_S3_FLAGS)  # of those of pyarrow's URIs
-    "AWS Error [A-Z]|google::cloud::Status|PytorchStreamWriter failed writing file|inline_container.* unexpected pos"
-)
 
 
 @dataclass(frozen=True)

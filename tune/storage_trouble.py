@@ -1,4 +1,4 @@
-"""What is wrong with a storage, in a line for the user; and whether an error is the storage's or the training's. Pure."""
+"""What is wrong with a storage, in a line for the user; whether an error is the storage's or the training's. Pure."""
 
 import errno
 import os
@@ -10,6 +10,8 @@ from tune.errors import StorageError
 
 _TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ESTALE, errno.EIO, errno.ENOTCONN}
 _TROUBLE_WORDS = re.compile(  # the last two are torch.save's on a full disk
+    "AWS Error [A-Z]|google::cloud::Status|PytorchStreamWriter failed writing file|inline_container.* unexpected pos"
+)
 _ERRNO = re.compile(r"\[errno (\d+)\]", re.IGNORECASE)
 _AWS = re.compile(r"AWS Error (\w+(?: \(HTTP status \d+\))?) during \w+ operation: (.*)", re.DOTALL)
 _CREDENTIALS = re.compile("ACCESS_DENIED|ACCESS_KEY|SIGNATURE|TOKEN|CREDENTIALS|OAuth|UNAUTHENTIC|PERMISSION_DENIED")
