@@ -149,7 +149,7 @@ def reserve(storage: str, name: str) -> ExperimentDir:
 
 def _free_name(where: Storage, name: str) -> str:
     free = next(other for number in range(2, 10_000) if not where.exists(other := f"{name}-{number}"))
-    return f"choose another name, as in --name {shlex.quote(free)}, or go on with it by --resume"
+    return f"go on with it by --resume, or choose another name, as in --name {shlex.quote(free)}"
 
 
 def working_copy(where: Storage, name: str, *, fresh: bool) -> ExperimentDir:

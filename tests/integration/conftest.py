@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -96,25 +97,48 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def ray_node(*arguments: str) -> subprocess.Popen[bytes]:
+    """Begins a node of a Ray cluster on this machine, without GPUs."""
+    ray = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats", "--num-gpus=0"]
+    return subprocess.Popen([*ray, *arguments], cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[str]:
-    """The address of a Ray head with two CPUs and no GPU."""
-    port = free_port()
+def ray_head() -> Iterator[Callable[[int], str]]:
+    """Begins the head of a Ray cluster with so many CPUs, and gives its address."""
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": uuid.uuid4().hex}
-    ray = [sys.executable, "-m", "ray.scripts.scripts"]
-    start = ["start", "--head", "--node-ip-address=127.0.0.1", f"--port={port}", "--num-cpus=2", "--num-gpus=0"]
-    start += ["--include-dashboard=false", "--disable-usage-stats", "--block"]
-    head = subprocess.Popen([*ray, *start], cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    heads = []
+
+    def begin(cpus: int) -> str:
+        port = free_port()
+        address = ["--head", "--node-ip-address=127.0.0.1", f"--port={port}", "--include-dashboard=false"]
+        heads.append(head := ray_node(*address, f"--num-cpus={cpus}"))
+        wait_for(head, port)
+        return f"127.0.0.1:{port}"
+
+    yield begin
+    for head in heads:
+        head.terminate()
+    for head in heads:
+        head.wait(timeout=60)
+
+
+@pytest.fixture(scope="session")
+def cluster(ray_head: Callable[[int], str]) -> str:
+    """The address of a Ray head with two CPUs and no GPU."""
+    return ray_head(2)
+
+
+def wait_for(head: subprocess.Popen[bytes], port: int) -> None:
+    """Waits until the head listens."""
     for _ in range(300):
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            break
+            return
         except OSError:
             assert head.poll() is None, "the Ray head did not start"
             time.sleep(0.1)
-    yield f"127.0.0.1:{port}"
-    head.terminate()
-    head.wait(timeout=60)
+    raise AssertionError("the Ray head does not listen")
 
 
 @pytest.fixture
@@ -124,22 +148,52 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.fixture
-def call(folder: Path) -> Call:
-    """Calls `python -m …` in `folder`, with nothing of the machine's W&B settings."""
+class Started:
+    """A call of the command line that runs."""
 
-    def run(*arguments: object, timeout: float = 150, **variables: str) -> Finished:
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+
+    def end(self, timeout: float = 150) -> Finished:
+        """Waits for its end."""
+        out, err = self.process.communicate(timeout=timeout)
+        return Finished(self.process.returncode, out, err)
+
+    def kill(self, number: int) -> Finished:
+        """Sends a signal, and waits for its end."""
+        self.process.send_signal(number)
+        return self.end()
+
+
+@pytest.fixture
+def start(folder: Path) -> Callable[..., Started]:
+    """Begins `python -m …` in `folder`, with nothing of the machine's W&B settings."""
+
+    def begin(*arguments: object, **variables: str) -> Started:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
         environment |= {"PYTHONPATH": str(PROJECT), "COLUMNS": "200", "CIFAR_CACHE": str(folder / "cache"), **variables}
-        done = subprocess.run(
+        process = subprocess.Popen(
             [sys.executable, "-m", *map(str, arguments)],
             cwd=folder,
             env=environment,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=timeout,
+            preexec_fn=lambda: signal.signal(
+                signal.SIGINT, signal.default_int_handler
+            ),  # a background shell's ignore it
         )
-        return Finished(done.returncode, done.stdout, done.stderr)
+        return Started(process)
+
+    return begin
+
+
+@pytest.fixture
+def call(start: Callable[..., Started]) -> Call:
+    """Calls `python -m …` in `folder`, and waits for its end."""
+
+    def run(*arguments: object, timeout: float = 150, **variables: str) -> Finished:
+        return start(*arguments, **variables).end(timeout)
 
     return run
 

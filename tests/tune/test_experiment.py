@@ -84,7 +84,10 @@ def test_a_taken_name_suggests_a_free_one_and_changes_nothing(tmp_path):
     (tmp_path / "first-2").mkdir()
     with pytest.raises(NameTakenError) as caught:
         reserve(str(tmp_path), "first")
-    assert str(caught.value) == f"the experiment {tmp_path / 'first'} exists; choose another name, as in --name first-3"
+    assert str(caught.value) == (
+        f"the experiment {tmp_path / 'first'} exists; "
+        "go on with it by --resume, or choose another name, as in --name first-3"
+    )
     assert files(tmp_path) == ["first", "first-2", "first/winner.yaml"]
     assert (tmp_path / "first" / "winner.yaml").read_text() == "trial: 3\n"
 
@@ -150,7 +153,7 @@ def test_a_begun_experiment_holds_a_record_that_loads_as_the_experiment(tmp_path
 
 def test_a_begun_experiment_has_taken_its_name(tmp_path, experiment):
     begin(reserve(str(tmp_path), "first"), experiment, "", "")
-    with pytest.raises(NameTakenError, match=r"exists; choose another name, as in --name first-2$"):
+    with pytest.raises(NameTakenError, match=r"exists; go on with it by --resume, or choose another name, as in --name first-2$"):
         reserve(str(tmp_path), "first")
 
 

@@ -62,7 +62,7 @@ def test_a_terminal_shows_counts_epochs_and_the_best(experiment):
     running = Trial(3, {}, "running", {1: 0.2, 2: 0.9})
     text = shown(experiment, [*ENDED, running], terminal=True)
     assert "tiny [bold] search" in text
-    assert "3/3 trials" in text
+    assert "3/4 trials" in text
     assert "1 running in 2 slots, 1 completed, 1 failed, 1 stopped" in text
     assert "val_accuracy 0.9000 (trial 3, epoch 2)" in text
     assert "[1/3] trial 0 completed after 3 epochs" in text

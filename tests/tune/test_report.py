@@ -47,7 +47,7 @@ def summary(tmp_path):
         point = HParams(optimizer="adamw", learning_rate=0.0123456).model_dump()
         trials = [
             Trial(0, point, "stopped", {1: 0.5}, f"stopped at rung 1 {HOSTILE}", 1.0),
-            Trial(1, point, "completed", {1: 0.7, 2: 0.9, 3: 0.8}, "", 3.0),
+            Trial(1, point, "completed", {1: 0.7, 2: 0.9, 3: 0.8}, "", 3.0, {2: "trials/00001/checkpoint_000001"}),
             Trial(2, point, "diverged", {1: math.nan}, "val_loss was nan at epoch 1", 1.0),
             Trial(3, point, "failed", {}, "ValueError: no", 0.0),
         ]

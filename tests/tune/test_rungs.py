@@ -7,7 +7,7 @@ from tune.rungs import Rungs, Verdict, expected_epochs, expected_trials, rung_ep
 
 
 def passes(rungs: Rungs, values: list[float], epoch: int = 1) -> list[bool]:
-    verdicts = [rungs.judge(epoch, value) for value in values]
+    verdicts = [rungs.judge(number, epoch, value) for number, value in enumerate(values)]
     return [verdict.passes for verdict in verdicts if verdict is not None]
 
 
@@ -51,8 +51,8 @@ def test_expected_epochs_add_up_from_rung_to_rung(trials, epochs, factor, max_ep
 
 def test_an_epoch_that_is_no_rung_gets_no_verdict_and_leaves_no_trace():
     rungs = Rungs((1, 3), 3, maximize=True)
-    assert rungs.judge(2, 0.5) is None
-    assert rungs.judge(2, math.nan) is None
+    assert rungs.judge(0, 2, 0.5) is None
+    assert rungs.judge(1, 2, math.nan) is None
     assert rungs.values == {}
 
 
@@ -85,7 +85,7 @@ def test_of_equal_values_the_earlier_is_better(maximize):
 def test_rungs_are_judged_apart():
     rungs = Rungs((1, 2), 2, maximize=True)
     passes(rungs, [0.9, 0.8, 0.7], epoch=1)
-    verdict = rungs.judge(2, 0.1)
+    verdict = rungs.judge(0, 2, 0.1)
     assert verdict is not None
     assert verdict.passes
     assert (verdict.rung, verdict.peers) == (2, 1)
@@ -95,15 +95,15 @@ def test_rungs_are_judged_apart():
 def test_a_value_that_is_not_finite_is_refused_and_not_kept(value):
     rungs = Rungs((1,), 2, maximize=True)
     with pytest.raises(ValueError, match=rf"^got {value}, a rung takes finite values$"):
-        rungs.judge(1, value)
+        rungs.judge(0, 1, value)
     assert rungs.values == {}
 
 
 def test_the_verdict_gives_its_reason():
     rungs = Rungs((3,), 2, maximize=True)
-    for value in (0.9, 0.8):
-        rungs.judge(3, value)
-    stopped, passed = rungs.judge(3, 0.7), rungs.judge(3, 0.95)
+    for number, value in enumerate((0.9, 0.8)):
+        rungs.judge(number, 3, value)
+    stopped, passed = rungs.judge(2, 3, 0.7), rungs.judge(3, 3, 0.95)
     assert stopped == Verdict(passes=False, rung=3, value=0.7, rank=3, peers=3, keep=1, cutoff=0.9)
     assert str(stopped) == "stopped at rung 3: 0.7 ranks 3 of 3, 1 pass (cutoff 0.9)"
     assert str(passed) == "passes rung 3: 0.95 ranks 1 of 4, 2 pass (cutoff 0.9)"
@@ -116,17 +116,18 @@ def test_verdicts_are_those_of_sorting_all_values_again(seed):
     factor, maximize, min_peers = draw.randint(2, 5), draw.random() < 0.5, draw.randint(0, 8)
     rungs = Rungs((1, 4), factor, maximize, min_peers)
     seen: dict[int, list[float]] = {1: [], 4: []}
-    for _ in range(60):
+    for number in range(60):
         epoch, value = draw.choice([1, 4]), draw.randint(-5, 5) / 4  # few values, so many ties
         peers = seen[epoch]
         peers.append(value)
         order = sorted(range(len(peers)), key=lambda i: (-peers[i] if maximize else peers[i], i))
         rank = order.index(len(peers) - 1) + 1
         keep = max(1, len(peers) // factor)
-        verdict = rungs.judge(epoch, value)
+        verdict = rungs.judge(number, epoch, value)
         assert verdict is not None
         assert verdict.rank == rank
         assert verdict.keep == keep
         assert verdict.cutoff == peers[order[keep - 1]]
         assert verdict.passes == (rank <= keep or len(peers) < (min_peers or factor))
-    assert rungs.values == {epoch: values for epoch, values in seen.items() if values}
+    kept = {epoch: list(values.values()) for epoch, values in rungs.values.items()}
+    assert kept == {epoch: values for epoch, values in seen.items() if values}

@@ -1,0 +1,228 @@
+"""The fault matrix: whatever is killed, cut or full, no trial is lost, no finished result changes, and a winner comes.
+
+With one slot a search is repeatable value for value, so most faults are held against the same search undisturbed.
+"""
+
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+PROJECT = Path(__file__).parents[2]
+SPACE = PROJECT / "search_spaces" / "quickstart.yaml"
+SETTINGS = ("search.trials=12", "scheduler.max_epochs=6", "retrain.epochs=1", "resources.max_concurrent=1")
+KILLS = 20
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+def arguments(*settings: str, name: str = "test", storage: str = "experiments") -> list[str]:
+    sets = [part for setting in settings for part in ("--set", setting)]
+    return ["tune.run", "--space", str(SPACE), "--name", name, "--storage", storage, *sets]
+
+
+def trials(experiment: Path) -> dict[int, dict[str, Any]]:
+    """What the study says of each trial: all that must not depend on interruptions."""
+    storage = JournalStorage(JournalFileBackend(str(experiment / "study.journal")))
+    (name,) = optuna.get_all_study_names(storage)
+    return {
+        trial.number: {
+            "params": trial.params,
+            "state": trial.state.name,
+            "value": trial.value,
+            "values": trial.intermediate_values,
+            "reason": trial.user_attrs.get("reason"),
+            "rungs": {key: words for key, words in trial.user_attrs.items() if key.startswith("rung ")},
+        }
+        for trial in optuna.load_study(study_name=name, storage=storage).trials
+    }
+
+
+def finished(experiment: Path) -> dict[int, dict[str, Any]]:
+    return {
+        number: told for number, told in trials(experiment).items() if told["state"] in {"COMPLETE", "PRUNED", "FAIL"}
+    }
+
+
+def processes(word: str) -> list[int]:
+    """Process ids by a word of their command lines."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue
+        if word in command and "pytest" not in command:
+            found.append(int(folder.name))
+    return found
+
+
+def until(condition: Callable[[], object], what: str, seconds: float = 90) -> None:
+    for _ in range(int(seconds * 10)):
+        if condition():
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"{what} did not happen within {seconds} s")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(cluster, tmp_path_factory) -> dict[str, Any]:
+    """The search that the others are held against."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    command = [sys.executable, "-m", *arguments(*SETTINGS), "--address", cluster]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    experiment = folder / "experiments" / "test"
+    told = trials(experiment)
+    assert len(told) == 12
+    assert {"COMPLETE", "PRUNED"} == {trial["state"] for trial in told.values()}
+    return {"trials": told, "winner": winner(experiment)}
+
+
+def winner(experiment: Path) -> str:
+    """The winner without the folder of its checkpoint, which has the number of the attempt."""
+    lines = (experiment / "winner.yaml").read_text().splitlines()
+    return "\n".join(line for line in lines if not line.startswith("checkpoint"))
+
+
+@pytest.fixture
+def experiment(folder) -> Path:
+    return folder / "experiments" / "test"
+
+
+def some_epochs(experiment: Path, count: int) -> Callable[[], bool]:
+    """Whether so many checkpoints have been recorded."""
+    return lambda: (
+        (experiment / "study.journal").exists()
+        and ((experiment / "study.journal").read_bytes().count(b'"checkpoint"') >= count)
+    )
+
+
+def assert_undisturbed(done: Any, experiment: Path, undisturbed: dict[str, Any]) -> None:
+    assert done.code == 0, done.err
+    assert trials(experiment) == undisturbed["trials"]
+    assert winner(experiment) == undisturbed["winner"]
+    assert (experiment / "model" / "model.onnx").exists()
+
+
+def test_a_driver_killed_twenty_times_ends_in_the_same_trials(start, cluster, experiment, undisturbed):
+    chance = random.Random(20)
+    known: dict[int, dict[str, Any]] = {}
+    resume: tuple[str, ...] = ()
+    for kill in range(KILLS):
+        run = start(*arguments(*SETTINGS), "--address", cluster, *resume)
+        until(experiment.exists, "the experiment's beginning")
+        resume = ("--resume",)
+        time.sleep(chance.uniform(2, 11))
+        if run.process.poll() is not None:
+            break
+        run.kill(signal.SIGKILL)
+        if (experiment / "study.journal").exists():
+            now = finished(experiment)
+            assert {number: now.get(number) for number in known} == known, f"after kill {kill}"
+            known = now
+    assert kill >= 10, "the search was over before it was killed often enough to mean anything"
+    assert_undisturbed(start(*arguments(*SETTINGS), "--address", cluster, "--resume").end(300), experiment, undisturbed)
+
+
+def test_sigterm_saves_and_says_how_to_go_on(start, cluster, experiment, undisturbed):
+    run = start(*arguments(*SETTINGS), "--address", cluster)
+    until(some_epochs(experiment, 6), "the sixth epoch")
+    done = run.kill(signal.SIGTERM)
+    assert done.code == 143
+    assert "running trials finish and save their epoch" in done.out
+    command = done.err.strip().splitlines()[-1].strip()
+    assert command.startswith("python -m tune.run --space ")
+    assert command.endswith(" --resume")
+    before = finished(experiment)
+    assert before == {number: undisturbed["trials"][number] for number in before}
+    assert_undisturbed(start(*command.split()[2:]).end(300), experiment, undisturbed)
+
+
+def test_a_killed_process_of_a_trial_costs_an_epoch(start, cluster, experiment, undisturbed):
+    run = start(*arguments(*SETTINGS), "--address", cluster)
+    for epochs in (4, 9):
+        until(some_epochs(experiment, epochs), f"epoch {epochs}")
+        for process in processes("ray::ImplicitFunc") or processes("ray::train_trial"):
+            subprocess.run(["kill", "-9", str(process)], check=True)
+    done = run.end(300)
+    assert_undisturbed(done, experiment, undisturbed)
+    attempts = [path.name for path in (experiment / "trials").glob("*.2")]
+    assert attempts, "no trial was begun again, so none was killed"
+
+
+def test_a_truncated_checkpoint_falls_back_to_the_one_before(start, cluster, experiment, undisturbed):
+    run = start(*arguments(*SETTINGS), "--address", cluster)
+    until(some_epochs(experiment, 8), "the eighth epoch")
+    assert run.kill(signal.SIGTERM).code == 143
+    newest = max((experiment / "trials").glob("*/checkpoint_*/checkpoint.ckpt"), key=lambda file: file.stat().st_mtime)
+    newest.write_bytes(newest.read_bytes()[:1000])
+    done = start(*arguments(*SETTINGS), "--address", cluster, "--resume").end(300)
+    assert_undisturbed(done, experiment, undisturbed)
+
+
+def test_a_journal_cut_in_its_last_line_is_repaired(start, cluster, experiment, undisturbed):
+    run = start(*arguments(*SETTINGS), "--address", cluster)
+    until(some_epochs(experiment, 8), "the eighth epoch")
+    run.kill(signal.SIGKILL)
+    journal = experiment / "study.journal"
+    journal.write_bytes(journal.read_bytes()[:-20])
+    done = start(*arguments(*SETTINGS), "--address", cluster, "--resume").end(300)
+    assert_undisturbed(done, experiment, undisturbed)
+
+
+@pytest.fixture
+def small_disk(tmp_path) -> Iterator[Path]:
+    """A disk of 5 MB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=5m", "tmpfs", str(disk)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"this machine mounts no tmpfs for us: {mounted.stderr.decode().strip()}")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_a_full_disk_ends_with_a_line_and_the_search_goes_on_when_there_is_room(
+    start, cluster, undisturbed, small_disk
+):
+    command = [*arguments(*SETTINGS, storage=str(small_disk)), "--address", cluster]
+    done = start(*command).end(300)
+    assert done.code == 2
+    assert f"error: {small_disk}/test can no longer be written" in done.err
+    assert "No space left on device" in done.err
+    assert "Traceback" not in done.err
+    assert "--resume" in done.err
+    known = finished(small_disk / "test")
+    subprocess.run(["mount", "-o", "remount,size=500m", str(small_disk)], check=True)
+    done = start(*command, "--resume").end(300)
+    assert known == {number: undisturbed["trials"][number] for number in known}
+    assert_undisturbed(done, small_disk / "test", undisturbed)
+
+
+def test_a_storage_that_vanishes_ends_with_a_line_and_the_search_goes_on_when_it_is_back(
+    start, cluster, experiment, undisturbed
+):
+    run = start(*arguments(*SETTINGS), "--address", cluster)
+    until(some_epochs(experiment, 6), "the sixth epoch")
+    away = experiment.parent.with_name("away")
+    shutil.move(experiment.parent, away)
+    experiment.parent.touch()  # nothing can be written in a file
+    done = run.end(300)
+    experiment.parent.unlink()
+    shutil.move(away, experiment.parent)
+    assert done.code == 2, done.err
+    assert "can no longer be written" in done.err
+    assert "Traceback" not in done.err
+    done = start(*arguments(*SETTINGS), "--address", cluster, "--resume").end(300)
+    assert_undisturbed(done, experiment, undisturbed)
