@@ -61,7 +61,8 @@ def connected(address: str | None) -> Iterator[list[Node]]:
     os.environ.update(_ENVIRONMENT)
     import ray
 
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    for name in ("ray.tune", "ray.train"):  # what matters of their errors is told by us
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is not None:
         _check_listening(address)

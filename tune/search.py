@@ -15,7 +15,7 @@ from cifar.errors import UserError
 from tune.cluster import Share, slots_now
 from tune.conductor import Conductor
 from tune.errors import InterruptedSearchError, StorageError
-from tune.experiment import ExperimentDir
+from tune.experiment import ExperimentDir, command_line
 from tune.interrupts import graceful
 from tune.progress import Progress
 from tune.scheduler import ConductedScheduler
@@ -138,14 +138,17 @@ def search(
         with graceful(conductor.interrupt, progress.say) as stopped:
             if conductor.has_work:
                 _tuner(experiment, directory, share, tracking, recorder).fit()
-    except BaseException:
+    except Exception:  # Ray trips over its own files where the storage is full or gone; that is told below
         conductor.interrupt()  # so that nothing is taken for ended
-        raise
+        if conductor.trouble is None:
+            raise
     finally:
         conductor.close()
         recorder.publish()
     if conductor.trouble:
-        raise StorageError(f"{directory.place.uri} can no longer be written: {conductor.trouble}")
+        reason = (str(conductor.trouble).strip().splitlines() or ["for no reason given"])[0]
+        goes_on = f"when it can be, go on with `{command_line(resume=True)}`"
+        raise StorageError(f"{directory.place.uri} can no longer be written: {reason}; {goes_on}")
     if stopped.signal:
         raise InterruptedSearchError(stopped.signal)
     return sorted(conductor.trials.values(), key=lambda trial: trial.number), conductor.first_traceback

@@ -1,4 +1,4 @@
-"""Ray Tune and Optuna as they come: `python parts.py ADDRESS FOLDER die`, then `… look`, which writes told.json.
+"""Ray Tune and Optuna as they come: `python parts.py ADDRESS FOLDER` writes told.json.
 
 A process of its own: Ray and Tune warn, and tests take warnings for errors.
 """
@@ -6,7 +6,9 @@ A process of its own: Ray and Tune warn, and tests take warnings for errors.
 import json
 import math
 import os
+import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,9 +21,9 @@ from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search import ConcurrencyLimiter
 from ray.tune.search.optuna import OptunaSearch
 
-ADDRESS, FOLDER, WHAT = sys.argv[1:]
+ADDRESS, FOLDER = sys.argv[1:3]
 EPOCHS = 4
-LEVELS = [0.7, 0.8, 0.9, 0.1]  # of the trials of the driver that dies: it does so when the last one starts
+LEVELS = [0.7, 0.8, 0.9, 0.1]  # of the trials of the driver that dies: the last one waits for it
 CURVES = {
     "steady": [0.4, 0.5, 0.6, 0.7],
     "peak": [0.5, 0.9, 0.6, 0.5],
@@ -32,6 +34,8 @@ CURVES = {
 
 def train(config: dict[str, Any]) -> None:
     """Reports a value an epoch, and the process it runs in."""
+    while config.get("level") == LEVELS[-1] and not Path(FOLDER, "died").exists():
+        time.sleep(0.05)
     for value in CURVES[config["name"]] if "name" in config else [config["level"]] * EPOCHS:
         tune.report({"value": value, "pid": os.getpid()})
 
@@ -41,11 +45,15 @@ def asha(brackets: int = 1) -> ASHAScheduler:
 
 
 class Dies(tune.Callback):
-    """Ends the driver at once, as a lost machine would."""
+    """Ends the driver at once, as a lost machine would, when the last trial runs and all that was before is saved."""
 
-    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        if WHAT == "die" and trial.config["level"] == LEVELS[-1]:
-            os._exit(0)
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        if "die" not in sys.argv:
+            return
+        for file in Path(FOLDER, "dead").glob("experiment_state-*.json"):
+            quiet = time.time() - file.stat().st_mtime > 0.5  # Tune writes it again every 2 s, and not at once
+            if quiet and file.read_text().count("TERMINATED") == len(LEVELS) - 1:
+                os._exit(0)
 
 
 def dying() -> None:
@@ -157,9 +165,12 @@ def brackets(seed: int) -> list[int]:
 
 
 def main() -> None:
+    if "die" not in sys.argv:
+        subprocess.run([sys.executable, *sys.argv, "die"], check=True)
+        Path(FOLDER, "died").touch()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     ray.init(address=ADDRESS, log_to_driver=False, logging_level="ERROR")
-    if WHAT == "die":
+    if "die" in sys.argv:
         dying()
     told = {
         "restored": restored(),
