@@ -95,9 +95,8 @@ class OursPromote(OursStop):
         # Only the best of each rung can be promoted; to rank hundreds again at each event is slow.
         best: dict[int, int] = {}
         for number, rung in self.paused.items():
-            values = self.rungs.values[rung]
-            if rung not in best or values[number] > values[best[rung]]:
-                best[rung] = number
+            values, other = self.rungs.values[rung], best.get(rung, number)
+            best[rung] = max(number, other, key=lambda one: (values[one], -one))
         found = self.rungs.promotable({number: rung for rung, number in best.items()}, finishing=finishing)
         if found is None:
             return None
@@ -132,9 +131,7 @@ class Method:
 
     sampler: Callable[[int, int], optuna.samplers.BaseSampler]  # of seed and trials
     scheduler: Callable[[int], Scheduler]  # of trials
-    tells_each: bool = (
-        False  # whether the study hears every value, and of stopped trials that they were; Ray's does not
-    )
+    tells_each: bool = False  # every value told, stopped trials as such; Ray tells the last one, of a complete trial
     by_budget: bool = False  # whether it does something else where the budget is smaller
 
 
@@ -317,7 +314,8 @@ class Summary:
         """[value, lower, upper] of the share of the peer's budget that `method` needs for the peer's final regret."""
         (mean, resampled), (peers, peers_resampled) = (self.curves(name, workers, budget) for name in (method, peer))
         shares = [needed(line, other[-1]) for line, other in zip(resampled, peers_resampled, strict=True)]
-        return [needed(mean, peers[-1]), *(float(q) for q in np.quantile(shares, [0.025, 0.975], method="inverted_cdf"))]
+        interval = np.quantile(shares, [0.025, 0.975], method="inverted_cdf").tolist()  # the others cannot do infinity
+        return [needed(mean, peers[-1]), *interval]
 
 
 def needed(regrets: np.ndarray, target: float) -> float:
@@ -379,7 +377,7 @@ def main(seeds: int, tasks: int, half: str, processes: int, quick: bool, out: Pa
     click.echo(f"\n{len(jobs)} searches in {record['seconds']} s on {record['hardware']}")
     if not quick:
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        out.write_text(json.dumps(record, indent=1).replace("Infinity", "null") + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

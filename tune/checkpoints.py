@@ -22,6 +22,7 @@ class Checkpoints:
             trial.checkpoints = {e: path for e, path in trial.checkpoints.items() if self.place.exists(path)}
             if trial.state in ENDED and trial.checkpoints:
                 self._best.append(trial)
+        self._keep_best(self._best)
 
     def added(self, trial: Trial) -> None:
         """A running trial has one more."""
@@ -30,8 +31,11 @@ class Checkpoints:
 
     def ended(self, trial: Trial) -> None:
         """A trial trains no more."""
-        best = ranked([*self._best, trial], self.maximize)[: self.limit]
-        for each in [*self._best, trial]:
+        self._keep_best([*self._best, trial])
+
+    def _keep_best(self, trials: list[Trial]) -> None:
+        best = ranked(trials, self.maximize)[: self.limit]
+        for each in trials:
             chosen = each.best_kept(self.maximize) if each in best else None
             self._keep(each, {chosen[0]} if chosen else set())
         self._best = [each for each in best if each.checkpoints]

@@ -9,13 +9,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from tune.checkpoints import Checkpoints
 from tune.limits import Limits
 from tune.points import grid_size
-from tune.population import exchange, perturbed, standing_at
+from tune.population import Exchange, exchange, perturbed, standing_at
 from tune.rungs import Rungs, rung_epochs
 from tune.spec import Experiment
 from tune.stopping import make_rule
@@ -74,7 +74,7 @@ class Conductor:
         self._outcome: dict[int, tuple[State, str]] = {}  # of trials that were told to stop
         self._reported: dict[int, int] = {}  # the epoch a trial reported last
         self._seconds_before: dict[int, float] = {}  # of each live trial's earlier attempts
-        self._new: set[int] = set()  # trials whose latest epoch was not trained before
+        self._new: set[int] = set()  # trials whose latest epoch was not saved before
         self._hung: set[int] = set()
         self.trials = {trial.number: trial for trial in record.trials()}
         self.waiting = deque(trial for trial in self.trials.values() if trial.state == "paused")
@@ -83,7 +83,10 @@ class Conductor:
             if number in self.trials:
                 self.limits.ended(self.trials[number])
         for trial in self.trials.values():
-            self.limits.trained(trial, trial.trained)
+            saved = {epoch: value for epoch, value in trial.values.items() if epoch in trial.checkpoints}
+            self.limits.trained(known := replace(trial, values=saved), known.trained)
+            if trial.epochs > known.epochs:
+                self._new.add(trial.number)
         self.checkpoints = Checkpoints(place, search.keep_checkpoints, maximize=search.maximize)
         self.checkpoints.recall(self.trials.values())
         self._recall()
@@ -123,12 +126,15 @@ class Conductor:
         return sum(1 for trial in self.trials.values() if trial.replaces is None and trial.parent is None)
 
     @property
+    def _unproposed(self) -> bool:
+        return self.proposed < self._planned or self.record.is_enqueued(replaces=...)
+
+    @property
     def has_work(self) -> bool:
         """Whether there is anything left to train."""
         if self.over:
             return False
-        left = self.proposed < self._planned or self.record.is_enqueued(replaces=...)
-        return left or bool(self.waiting) or any(self._at_rung(trial) for trial in self.trials.values())
+        return self._unproposed or bool(self.waiting) or any(self._at_rung(trial) for trial in self.trials.values())
 
     def next(self) -> Start | Finished | None:
         """The trial for a free slot; None if there is no slot, or nothing to do until a running trial says more."""
@@ -142,11 +148,13 @@ class Conductor:
         return None if self.live else "finished"
 
     def _choose(self) -> Trial | None:
+        if self.experiment.scheduler.type == "pbt":
+            self._exchange()  # before any trial trains on: a kill may have left one half done
         if self.waiting:
             return self.waiting.popleft()
         if trial := self._promoted(finishing=False):
             return trial
-        if self.proposed < self._planned or self.record.is_enqueued(replaces=...):
+        if self._unproposed:
             return self._proposed()
         return None if self.live else self._promoted(finishing=True)
 
@@ -157,12 +165,9 @@ class Conductor:
 
     def _promoted(self, *, finishing: bool) -> Trial | None:
         """The paused trial that goes on, if one may."""
-        paused = {trial.number: trial.epochs for trial in self.trials.values() if self._at_rung(trial)}
-        if not paused or not isinstance(self.rule, Rungs):
+        if self.experiment.scheduler.mode != "promote" or not isinstance(self.rule, Rungs):
             return None
-        if self.experiment.scheduler.type == "pbt":
-            self._exchange(min(paused.values()))
-            return self.waiting.popleft() if self.waiting else None
+        paused = {trial.number: trial.epochs for trial in self.trials.values() if self._at_rung(trial)}
         found = self.rule.promotable(paused, finishing=finishing)
         if found is None:
             return None
@@ -171,21 +176,40 @@ class Conductor:
         self._note_judged(trial, trial.epochs, str(verdict))
         return trial
 
-    def _exchange(self, epoch: int) -> None:
+    def _exchange(self) -> None:
         """At an epoch that all of a population have reached, copies of the best take the places of the worst.
 
         Done again after a kill, it does what was left to do: until it is done, none of them trains on.
         """
         search, scheduler = self.experiment.search, self.experiment.scheduler
-        members = standing_at(self.trials.values(), epoch)
-        plan = exchange(members, epoch, scheduler.quantile, search.seed, maximize=search.maximize)
-        if self.proposed < self._planned or plan is None:
+        epoch = min((trial.epochs for trial in self.trials.values() if self._at_rung(trial)), default=None)
+        if epoch is None or self._unproposed:
             return
+        members = standing_at(self.trials.values(), epoch)
+        if any(trial.state not in ENDED and not _waits_after(trial, epoch) for trial in members):
+            return
+        plan = exchange(members, epoch, scheduler.quantile, search.seed, maximize=search.maximize)
+        self._breed(plan)
+        for number, words in plan.words.items():
+            trial = self.trials[number]
+            if self._at_rung(trial):
+                self._note_judged(trial, epoch, words)
+                if number in plan.copies:
+                    self._end(trial, "stopped", words)
+                else:
+                    self.waiting.append(trial)
+        self.waiting = deque(sorted(self.waiting, key=lambda trial: trial.number))  # as after a kill
+
+    def _breed(self, plan: Exchange) -> None:
+        """Gives each loser's line a new trial, with the donor's checkpoint; those that were born before stay."""
         born = {trial.instead_of: trial for trial in self.trials.values()}
+        seed, epoch = self.experiment.search.seed, plan.epoch
         for loser, donor in plan.copies.items():
             source = self.trials[donor]
+            if born[loser].attempts if loser in born else _is_past(self.trials[loser], epoch):
+                continue  # of an earlier session, which more trials have joined since
             if loser not in born:
-                params = perturbed(self.experiment.space, source.hparams, f"{search.seed} {loser} {epoch}")
+                params = perturbed(self.experiment.space, source.hparams, f"{seed} {loser} {epoch}")
                 if not self.record.is_enqueued(instead_of=loser):
                     self.record.enqueue(params, parent=[donor, epoch], instead_of=loser)
                 born[loser] = self._proposed()
@@ -196,17 +220,14 @@ class Conductor:
                 self.record.note(child.number, **{f"epoch {epoch}": {"checkpoint": path, "seconds": 0.0}})
             if child not in self.waiting:
                 self.waiting.append(child)
-        for number, words in plan.words.items():
-            trial = self.trials[number]
-            if trial.state == "paused":
-                self._note_judged(trial, epoch, words)
-                if number in plan.copies:
-                    self._end(trial, "stopped", words)
-                else:
-                    self.waiting.append(trial)
 
     def _at_rung(self, trial: Trial) -> bool:
-        return trial.state == "paused" and trial.epochs in self.pauses and trial.epochs not in trial.judged
+        epoch = trial.epochs
+        return self._pauses_at(trial, epoch) and _waits_after(trial, epoch) and epoch not in trial.judged
+
+    def _pauses_at(self, trial: Trial, epoch: int) -> bool:
+        """Whether a trial waits there for others. In a population, one that repeats a failed trial has no part."""
+        return epoch in self.pauses and not (self.experiment.scheduler.type == "pbt" and trial.replaces is not None)
 
     def _start(self, trial: Trial) -> Start:
         self.record.note(trial.number, attempts=trial.attempts + 1)
@@ -252,7 +273,7 @@ class Conductor:
     def _judge(self, trial: Trial, epoch: int) -> None:
         """Decides whether a trial goes on, unless that has been decided: an epoch may be trained twice."""
         if epoch not in trial.judged:
-            if epoch in self.pauses:
+            if self._pauses_at(trial, epoch):
                 self.rule.record(trial.number, epoch, trial.values[epoch])
                 self._outcome[trial.number] = ("paused", "")
             elif decision := self.rule.judge(trial.number, epoch, trial.values[epoch]):
@@ -292,6 +313,8 @@ class Conductor:
         self.live.pop(number, None)
         if number in self._outcome:  # it had been told to stop already
             self.ended(number)
+            if trial.state == "paused" and not _waits_after(trial, trial.epochs):
+                self.waiting.append(trial)  # that epoch is trained again
             return
         if number in self._hung:
             self._hung.discard(number)
@@ -372,3 +395,12 @@ class Conductor:
             yield
         except OSError as error:
             self.trouble = self.trouble or error
+
+
+def _waits_after(trial: Trial, epoch: int) -> bool:
+    return trial.state == "paused" and epoch in trial.checkpoints
+
+
+def _is_past(trial: Trial, epoch: int) -> bool:
+    """Whether a trial of a population went on from `epoch`, or ended there without a successor."""
+    return trial.state in {"completed", "stopped"} or epoch in trial.judged

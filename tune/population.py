@@ -12,7 +12,7 @@ from typing import Any
 
 from tune.points import MUTABLE, in_effect
 from tune.space import Choice, Numeric, Scalar, Space
-from tune.trials import ENDED, Trial
+from tune.trials import Trial
 
 _FACTORS = (0.8, 1.2)  # of numbers
 _RESAMPLED = 0.25  # of choices
@@ -40,19 +40,17 @@ def standing_at(trials: Iterable[Trial], epoch: int) -> list[Trial]:
     return members
 
 
-def exchange(members: list[Trial], epoch: int, quantile: float, seed: int, *, maximize: bool) -> Exchange | None:
-    """What the `members` do at `epoch`; None while one of them still trains towards it.
+def exchange(members: list[Trial], epoch: int, quantile: float, seed: int, *, maximize: bool) -> Exchange:
+    """What the `members` do at `epoch`, which all have reached, or ended before.
 
-    The worst `quantile`, and those that diverged or failed, copy one of the best `quantile` each.
+    The worst `quantile`, and those that diverged or failed, copy one of the best `quantile` each that has a checkpoint.
     """
-    if any(epoch not in trial.values and trial.state not in ENDED for trial in members):
-        return None
     there = [trial for trial in members if epoch in trial.values]
     dead = [trial for trial in members if trial.state in {"diverged", "failed"} and epoch not in trial.values]
     there.sort(key=lambda trial: (-trial.values[epoch] if maximize else trial.values[epoch], trial.number))
     count = max(1, int(quantile * len(members)))
     losers = [*there[max(count, len(there) - count) :], *dead]
-    donors = there[:count]
+    donors = [trial for trial in there[:count] if epoch in trial.checkpoints]
     copies = {
         loser.number: random.Random(f"{seed} {loser.number} {epoch}").choice(donors).number
         for loser in losers

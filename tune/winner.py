@@ -13,7 +13,7 @@ from tune.evaluation import Evaluation, evaluate
 from tune.experiment import ExperimentDir, to_yaml, whole, write_text
 from tune.spec import Experiment
 from tune.tracking import Tracking, loggers
-from tune.trials import CHECKPOINT_FILE, Trial, best_trial
+from tune.trials import CHECKPOINT_FILE, Trial
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
@@ -37,14 +37,14 @@ class Made:
 
 
 def choose(experiment: Experiment, trials: list[Trial], directory: ExperimentDir) -> Trial | None:
-    """The trial with the best value among those that neither failed nor diverged, written to winner.yaml."""
+    """Of the trials that neither failed nor diverged the one with the best checkpoint, written to winner.yaml."""
     search = experiment.search
-    sound = [trial for trial in trials if trial.state in {"completed", "stopped"} and trial.checkpoints]
-    winner = best_trial(sound, search.maximize)
-    best = winner.best_kept(search.maximize) if winner else None
-    if winner is None or best is None:
+    sign = -1 if search.maximize else 1
+    sound = [trial for trial in trials if trial.state in {"completed", "stopped"}]
+    kept = [(trial, best) for trial in sound if (best := trial.best_kept(search.maximize))]
+    if not kept:
         return None
-    epoch, value = best
+    winner, (epoch, value) = min(kept, key=lambda pair: (sign * pair[1][1], pair[1][0], pair[0].number))
     record: dict[str, Any] = {
         "trial": winner.number,
         "hparams": winner.hparams,

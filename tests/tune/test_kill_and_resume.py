@@ -1,0 +1,155 @@
+"""A search that is killed, wherever that happens, and goes on, is the search that was not killed.
+
+With one slot, so that trials end in one order, and values that follow from HParams and epoch.
+"""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+SCHEDULERS = {
+    "stop": ["scheduler.type=asha", "scheduler.mode=stop"],
+    "promote": ["scheduler.type=asha", "scheduler.mode=promote"],
+    "hyperband": ["scheduler.type=hyperband"],
+    "median": ["scheduler.type=median", "scheduler.grace_period=2"],
+    "pbt": ["scheduler.type=pbt", "search.trials=8", "scheduler.grace_period=2", "scheduler.max_epochs=8"],
+    "none": ["scheduler.type=none", "scheduler.max_epochs=3"],
+}
+FIELDS = [
+    "search.trials=25",
+    "scheduler.max_epochs=9",
+    "scheduler.reduction_factor=3",
+    "search.keep_checkpoints=3",
+    "search.start=[{learning_rate: 0.5}, {optimizer: sgd, momentum: 0.9}]",
+]
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+def story(session) -> dict[int, tuple]:
+    """What a search leaves that must not depend on when it was killed."""
+    kept = session.kept()
+    return {
+        trial.number: (
+            trial.hparams,
+            trial.values,
+            trial.state,
+            trial.reason,
+            trial.judged,
+            trial.parent,
+            trial.instead_of,
+            kept.get(trial.number, []),
+        )
+        for trial in session.trials.values()
+    }
+
+
+def told_by_the_study(session) -> dict[int, tuple]:
+    return {trial.number: (trial.hparams, trial.values, trial.state, trial.reason) for trial in session.record.trials()}
+
+
+def run_with_kills(session, fields, hook, **options):
+    """Sessions of the folder `killed`, each until it is killed, and one that gets to the end. How many."""
+    for count in range(1, 500):
+        try:
+            return session(*fields, folder="killed", hook=hook, **options).run(), count
+        except Killed:
+            continue
+    raise AssertionError("no progress between kills")
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_killed_between_any_two_events(session, scheduler, sampler):
+    fields = [*FIELDS, *SCHEDULERS[scheduler], f"search.sampler={sampler}"]
+    whole = session(*fields).run()
+    chance = random.Random(f"{scheduler} {sampler}")
+
+    def hook(what: str) -> None:
+        if chance.random() < 0.05:
+            raise Killed
+
+    killed, count = run_with_kills(session, fields, hook)
+    assert count > 5
+    assert story(killed) == story(whole)
+    assert told_by_the_study(killed) == told_by_the_study(whole)
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_killed_before_after_or_within_any_line_of_the_journal(session, disk, scheduler, sampler):
+    fields = [*FIELDS, *SCHEDULERS[scheduler], f"search.sampler={sampler}"]
+    whole = session(*fields).run()
+    chance = random.Random(f"{scheduler} {sampler}")
+
+    def before(journal: Path, lines: list[dict]) -> None:
+        if chance.random() < 0.03:
+            text = "".join(json.dumps(line) + "\n" for line in lines)
+            with journal.open("a") as file:
+                file.write(text[: chance.choice([0, len(text) // 2, len(text) - 1, len(text)])])
+            raise Killed
+
+    disk(before)
+    killed, count = run_with_kills(session, fields, lambda what: None)
+    assert count > 5
+    assert story(killed) == story(whole)
+    assert told_by_the_study(killed) == told_by_the_study(whole)
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_whatever_happens_in_several_slots_every_trial_is_trained_once_and_ends(session, scheduler, seed):
+    """Processes lost at any moment, trials that fail or diverge, slots that come and go, and kills."""
+    fields = [*FIELDS, *SCHEDULERS[scheduler], "search.max_retries=1000", "search.sampler=random"]
+    chance = random.Random(f"{scheduler} {seed}")
+
+    def accidents(one) -> None:
+        while not one.conductor.over:
+            one.slots = chance.randint(1, 4)
+            one.fill()
+            if not one.epoch:
+                break
+            number = chance.choice(list(one.epoch))
+            what = chance.choices(["train", "lost", "late", "broken", "failed", "killed"], [60, 3, 3, 1, 1, 3])[0]
+            if what == "killed":
+                raise Killed
+            if what == "train" or one.epoch[number] == one.experiment.scheduler.max_epochs:
+                one.train(number)
+                continue
+            if what in {"late", "broken"}:  # lost after its value, before its checkpoint
+                one.measure(number, broken="val_loss was nan" if what == "broken" else "")
+            one.leave(number)
+            if what == "failed":
+                one.conductor.failed(number, f"ValueError: {number}")
+            elif what == "broken":
+                one.conductor.ended(number)
+            else:
+                one.conductor.lost(number, "its process died")
+        one.close()
+
+    last = None
+    while last is None:
+        one = session(*fields)
+        try:
+            accidents(one)
+            last = one
+        except Killed:
+            continue
+    trials = session(*fields).trials  # as the study tells it
+    assert {number: trial.state for number, trial in trials.items()} == {t.number: t.state for t in last.trials.values()}
+    assert not last.conductor.over, last.conductor.over
+    longest, planned = last.experiment.scheduler.max_epochs, last.experiment.search.trials
+    assert sum(1 for trial in trials.values() if trial.parent is None) == planned
+    for trial in trials.values():
+        assert trial.state in {"completed", "stopped", "failed", "diverged"}
+        begun = trial.parent[1] if trial.parent else 0
+        assert list(trial.values) == list(range(begun + 1, begun + 1 + len(trial.values)))
+        assert trial.state != "completed" or trial.epochs == longest
+        assert trial.state != "stopped" or trial.reason.startswith("stopped at")
+    successors = [trial.instead_of for trial in trials.values() if trial.instead_of is not None]
+    assert len(successors) == len(set(successors))
+    last.kept()
