@@ -233,4 +233,4 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
         Fragile.before = staticmethod(before) if before else None
 
     monkeypatch.setattr("tune.study.JournalFileBackend", Fragile)
-    yield install
+    return install

@@ -153,7 +153,9 @@ def test_a_begun_experiment_holds_a_record_that_loads_as_the_experiment(tmp_path
 
 def test_a_begun_experiment_has_taken_its_name(tmp_path, experiment):
     begin(reserve(str(tmp_path), "first"), experiment, "", "")
-    with pytest.raises(NameTakenError, match=r"exists; go on with it by --resume, or choose another name, as in --name first-2$"):
+    with pytest.raises(
+        NameTakenError, match=r"exists; go on with it by --resume, or choose another name, as in --name first-2$"
+    ):
         reserve(str(tmp_path), "first")
 
 

@@ -100,6 +100,32 @@ def test_killed_before_after_or_within_any_line_of_the_journal(session, disk, sc
     assert told_by_the_study(killed) == told_by_the_study(whole)
 
 
+def accidents(one, chance: random.Random) -> None:
+    """Plays a session in which anything may happen, until it ends or is killed."""
+    while not one.conductor.over:
+        one.slots = chance.randint(1, 4)
+        one.fill()
+        if not one.epoch:
+            break
+        number = chance.choice(list(one.epoch))
+        what = chance.choices(["train", "lost", "late", "broken", "failed", "killed"], [60, 3, 3, 1, 1, 3])[0]
+        if what == "killed":
+            raise Killed
+        if what == "train" or one.epoch[number] == one.experiment.scheduler.max_epochs:
+            one.train(number)
+            continue
+        if what in {"late", "broken"}:  # lost after its value, before its checkpoint
+            one.measure(number, broken="val_loss was nan" if what == "broken" else "")
+        one.leave(number)
+        if what == "failed":
+            one.conductor.failed(number, f"ValueError: {number}")
+        elif what == "broken":
+            one.conductor.ended(number)
+        else:
+            one.conductor.lost(number, "its process died")
+    one.close()
+
+
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_whatever_happens_in_several_slots_every_trial_is_trained_once_and_ends(session, scheduler, seed):
@@ -107,40 +133,17 @@ def test_whatever_happens_in_several_slots_every_trial_is_trained_once_and_ends(
     fields = [*FIELDS, *SCHEDULERS[scheduler], "search.max_retries=1000", "search.sampler=random"]
     chance = random.Random(f"{scheduler} {seed}")
 
-    def accidents(one) -> None:
-        while not one.conductor.over:
-            one.slots = chance.randint(1, 4)
-            one.fill()
-            if not one.epoch:
-                break
-            number = chance.choice(list(one.epoch))
-            what = chance.choices(["train", "lost", "late", "broken", "failed", "killed"], [60, 3, 3, 1, 1, 3])[0]
-            if what == "killed":
-                raise Killed
-            if what == "train" or one.epoch[number] == one.experiment.scheduler.max_epochs:
-                one.train(number)
-                continue
-            if what in {"late", "broken"}:  # lost after its value, before its checkpoint
-                one.measure(number, broken="val_loss was nan" if what == "broken" else "")
-            one.leave(number)
-            if what == "failed":
-                one.conductor.failed(number, f"ValueError: {number}")
-            elif what == "broken":
-                one.conductor.ended(number)
-            else:
-                one.conductor.lost(number, "its process died")
-        one.close()
-
     last = None
     while last is None:
         one = session(*fields)
         try:
-            accidents(one)
+            accidents(one, chance)
             last = one
         except Killed:
             continue
     trials = session(*fields).trials  # as the study tells it
-    assert {number: trial.state for number, trial in trials.items()} == {t.number: t.state for t in last.trials.values()}
+    states = {trial.number: trial.state for trial in last.trials.values()}
+    assert {number: trial.state for number, trial in trials.items()} == states
     assert not last.conductor.over, last.conductor.over
     longest, planned = last.experiment.scheduler.max_epochs, last.experiment.search.trials
     assert sum(1 for trial in trials.values() if trial.parent is None) == planned
