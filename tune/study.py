@@ -60,7 +60,7 @@ def url_storage(url: str) -> BaseStorage:
     try:
         return RDBStorage(url)
     except ImportError as error:
-        module = getattr(error, "name", None) or str(error)
+        module = getattr(error.__cause__ or error, "name", None) or str(error)
         raise StorageError(f"--study {shown}: needs the package {module}; pip install it") from None
     except (SQLAlchemyError, StorageInternalError, RuntimeError, ValueError) as error:
         reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
@@ -236,7 +236,7 @@ def read_journal(journal: Path) -> tuple[str, list[FrozenTrial]]:
         storage = JournalStorage(_ReadOnly(str(journal)))
         (name,) = optuna.get_all_study_names(storage)
         return name, optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise StorageError(f"{journal}: no study can be read there ({error})") from None
 
 

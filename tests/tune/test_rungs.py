@@ -131,3 +131,71 @@ def test_verdicts_are_those_of_sorting_all_values_again(seed):
         assert verdict.passes == (rank <= keep or len(peers) < (min_peers or factor))
     kept = {epoch: list(values.values()) for epoch, values in rungs.values.items()}
     assert kept == {epoch: values for epoch, values in seen.items() if values}
+
+
+def test_a_value_that_is_told_twice_counts_once():
+    rungs = Rungs((1,), 2, maximize=True)
+    passes(rungs, [0.9, 0.8, 0.7])
+    again = rungs.judge(1, 1, 0.8)
+    assert again is not None
+    assert (again.rank, again.peers, again.passes) == (2, 3, False)
+
+
+def test_recorded_values_are_peers_as_judged_ones_are():
+    told, recorded = Rungs((1, 3), 2, maximize=True), Rungs((1, 3), 2, maximize=True)
+    for number, value in enumerate((0.9, 0.8, 0.7)):
+        told.judge(number, 1, value)
+        recorded.record(number, 1, value)
+        recorded.record(number, 2, value)  # no rung
+    assert told == recorded
+    assert told.judge(3, 1, 0.85) == recorded.judge(3, 1, 0.85)
+
+
+def at_rung(values: list[float], min_peers: int = 0) -> Rungs:
+    rungs = Rungs((1, 3), 2, maximize=True, min_peers=min_peers)
+    for number, value in enumerate(values):
+        rungs.record(number, 1, value)
+    return rungs
+
+
+def promoted(rungs: Rungs, *paused: int, rung: int = 1, finishing: bool = False) -> int | None:
+    found = rungs.promotable(dict.fromkeys(paused, rung), finishing=finishing)
+    return found and found[0]
+
+
+def test_the_best_paused_trial_is_promoted_while_it_is_in_the_best_share():
+    rungs = at_rung([0.5, 0.9, 0.7, 0.6])
+    found = rungs.promotable({0: 1, 1: 1, 2: 1, 3: 1})
+    assert found is not None
+    assert (found[0], str(found[1])) == (1, "passes rung 1: 0.9 ranks 1 of 4, 2 pass (cutoff 0.7)")
+    assert promoted(rungs, 0, 2, 3) == 2
+    assert promoted(rungs, 0, 3) is None
+    assert promoted(rungs) is None
+
+
+def test_the_highest_rung_is_promoted_from_first():
+    rungs = at_rung([0.5, 0.9, 0.7, 0.6, 0.55, 0.4])
+    rungs.record(1, 3, 0.95)
+    rungs.record(2, 3, 0.96)
+    found = rungs.promotable({0: 1, 1: 3, 2: 3, 3: 1})
+    assert found is not None
+    assert (found[0], found[1].rung) == (2, 3)
+    found = rungs.promotable({0: 1, 1: 3, 3: 1})
+    assert found is not None
+    assert (found[0], found[1].rung) == (3, 1), "1 is not in the best half of rung 3"
+
+
+def test_too_few_at_a_rung_wait_until_the_search_is_finishing():
+    assert promoted(at_rung([0.5]), 0) is None
+    assert promoted(at_rung([0.5]), 0, finishing=True) == 0
+    rungs = at_rung([0.5, 0.9], min_peers=3)
+    assert promoted(rungs, 0, 1) is None
+    assert promoted(rungs, 0, 1, finishing=True) == 1
+    assert promoted(rungs, 0, finishing=True) is None, "the best is through"
+
+
+def test_of_equal_paused_values_the_earlier_trial_goes_on():
+    rungs = at_rung([0.5, 0.5, 0.5, 0.5])
+    assert promoted(rungs, 3, 1, 2, 0) == 0
+    assert [rungs.standing(number, 1).rank for number in range(4)] == [1, 2, 3, 4]
+    assert str(rungs.standing(3, 1)) == "stopped at rung 1: 0.5 ranks 4 of 4, 2 pass (cutoff 0.5)"

@@ -1,0 +1,326 @@
+import json
+import os
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.samplers import RandomSampler
+from optuna.storages import InMemoryStorage
+from optuna.trial import TrialState
+
+from cifar.hparams import HParams
+from tune.errors import NameTakenError, StorageError
+from tune.study import StudyRecord, journal_storage, read_journal, url_storage
+from tune.trials import Trial
+
+
+@pytest.fixture
+def record():
+    return StudyRecord(InMemoryStorage(), "name", RandomSampler(seed=0), maximize=True, resume=False)
+
+
+@pytest.fixture
+def space(experiment):
+    return experiment().space
+
+
+@pytest.fixture
+def journal(tmp_path) -> Path:
+    return tmp_path / "study.journal"
+
+
+def reopened(journal: Path) -> StudyRecord:
+    return StudyRecord(journal_storage(journal), "name", RandomSampler(seed=0), maximize=True, resume=True)
+
+
+def ended(record: StudyRecord, trial: Trial, state: str, reason: str = "", **values: float) -> Trial:
+    for epoch, value in values.items():
+        record.report(trial.number, int(epoch[1:]), value)
+        trial.values[int(epoch[1:])] = value
+    trial.state, trial.reason, trial.seconds = state, reason, 1.5
+    record.end(trial)
+    return trial
+
+
+# Trials as the study tells them
+
+
+def test_a_proposed_trial_holds_all_its_hparams_and_is_paused_until_it_runs(record, space):
+    trial = record.propose(space)
+    assert (trial.number, trial.state, trial.values, trial.attempts) == (0, "paused", {}, 0)
+    assert set(trial.hparams) == set(HParams.model_fields)
+    assert HParams(**trial.hparams).model_dump() == trial.hparams
+    assert record.trials() == [trial]
+
+
+@pytest.mark.parametrize(
+    ("state", "values", "told", "value"),
+    [
+        ("completed", {"e1": 0.5, "e2": 0.9, "e3": 0.7}, TrialState.COMPLETE, 0.9),
+        ("stopped", {"e1": 0.5}, TrialState.PRUNED, 0.5),
+        ("stopped", {}, TrialState.PRUNED, None),
+        ("diverged", {"e1": 0.5}, TrialState.FAIL, None),
+        ("failed", {}, TrialState.FAIL, None),
+        ("completed", {}, TrialState.FAIL, None),
+    ],
+)
+def test_how_a_trial_ended_is_in_the_studys_own_states_and_in_ours(record, space, state, values, told, value):
+    trial = ended(record, record.propose(space), state, "why", **values)
+    (frozen,) = record.study.trials
+    assert (frozen.state, frozen.value) == (told, value)
+    assert {name: frozen.user_attrs[name] for name in ("state", "reason", "seconds")} == {
+        "state": state,
+        "reason": "why",
+        "seconds": 1.5,
+    }
+    assert record.trials() == [trial]
+    assert record.ended() == [0]
+
+
+def test_the_best_value_of_a_loss_is_the_lowest(space):
+    record = StudyRecord(InMemoryStorage(), "name", RandomSampler(seed=0), maximize=False, resume=False)
+    ended(record, record.propose(space), "completed", e1=0.5, e2=0.2, e3=0.3)
+    assert record.study.trials[0].value == 0.2
+
+
+def test_notes_are_read_back_as_a_trials_fields(journal, space):
+    record = reopened(journal)
+    record.enqueue({"learning_rate": 0.1}, parent=[3, 2], instead_of=7)
+    trial = record.propose(space)
+    assert (trial.parent, trial.instead_of, trial.replaces) == ((3, 2), 7, None)
+    assert trial.hparams["learning_rate"] == 0.1
+    record.report(0, 2, 0.7)
+    record.report(0, 1, 0.5)
+    record.note(0, attempts=2, lost=1)
+    record.note(0, **{"epoch 2": {"checkpoint": "trials/00000/b", "seconds": 4.0}})
+    record.note(0, **{"epoch 1": {"checkpoint": "trials/00000/a", "seconds": 2.0}})
+    record.note(0, **{"rung 1": "passes rung 1"})
+    (again,) = reopened(journal).trials()
+    assert again == Trial(
+        0,
+        trial.hparams,
+        "paused",
+        {1: 0.5, 2: 0.7},
+        seconds=4.0,
+        checkpoints={1: "trials/00000/a", 2: "trials/00000/b"},
+        judged={1: "passes rung 1"},
+        attempts=2,
+        lost=1,
+        parent=(3, 2),
+        instead_of=7,
+    )
+    assert list(again.values) == list(again.checkpoints) == [1, 2]
+
+
+def test_an_end_that_was_only_half_written_is_none(journal, space):
+    record = reopened(journal)
+    record.propose(space)
+    record.note(0, state="completed", reason="", seconds=1.0)
+    (trial,) = reopened(journal).trials()
+    assert trial.state == "paused"
+    assert reopened(journal).ended() == []
+
+
+def test_ends_are_told_in_their_order(record, space):
+    trials = [record.propose(space) for _ in range(4)]
+    for number in (2, 0, 3):
+        ended(record, trials[number], "stopped", e1=0.1)
+    assert record.ended() == [2, 0, 3]
+
+
+def test_seconds_of_the_search_are_kept(journal):
+    record = reopened(journal)
+    assert record.elapsed == 0
+    record.elapsed = 12.34567
+    assert reopened(journal).elapsed == 12.346
+
+
+# Points that wait
+
+
+def test_enqueued_points_are_proposed_first_whole_or_in_part(record, space):
+    record.enqueue({"learning_rate": 0.5, "translate": 3, "optimizer": "sgd", "momentum": 0.75})
+    record.enqueue({"translate": 1})
+    assert record.trials() == []
+    first, second, third = (record.propose(space) for _ in range(3))
+    shown = [first.hparams[name] for name in ("learning_rate", "translate", "optimizer", "momentum")]
+    assert shown == [0.5, 3, "sgd", 0.75]
+    assert second.hparams["translate"] == 1
+    assert 1e-4 <= second.hparams["learning_rate"] <= 1.0
+    assert third.hparams["learning_rate"] not in {0.5, second.hparams["learning_rate"]}
+
+
+def test_what_waits_is_found_by_its_attribute(record, space):
+    assert not record.is_enqueued(replaces=...)
+    record.enqueue({}, replaces=3)
+    assert record.is_enqueued(replaces=...)
+    assert record.is_enqueued(replaces=3)
+    assert not record.is_enqueued(replaces=4)
+    assert not record.is_enqueued(instead_of=...)
+    record.propose(space)
+    assert not record.is_enqueued(replaces=...)
+
+
+def test_planned_points_are_enqueued_once_whatever_was_done_of_them(journal, space):
+    points = [{"translate": number} for number in range(4)]
+    reopened(journal).plan(points[:2])
+    record = reopened(journal)
+    record.propose(space)
+    record = reopened(journal)
+    record.plan(points)
+    assert [record.propose(space).hparams["translate"] for _ in range(3)] == [1, 2, 3]
+    record.plan(points)
+    assert not record.is_enqueued(start=...)
+
+
+def test_failed_trials_are_repeated_and_not_twice(journal, space):
+    record = reopened(journal)
+    for state in ("completed", "failed", "stopped", "diverged", "failed"):
+        ended(record, record.propose(space), state, **{} if state == "failed" else {"e1": 0.5})
+    assert record.repeat_failed() == 2
+    record = reopened(journal)
+    assert record.repeat_failed() == 0
+    again = [record.propose(space), record.propose(space)]
+    assert [trial.replaces for trial in again] == [1, 4]
+    trials = record.trials()
+    assert [trial.hparams for trial in again] == [trials[1].hparams, trials[4].hparams]
+    assert record.repeat_failed() == 0
+    ended(record, again[0], "failed")
+    assert record.repeat_failed() == 1
+    assert record.propose(space).replaces == 5
+
+
+# A journal that a crash left
+
+
+def test_a_study_of_that_name_is_opened_only_to_go_on(journal):
+    reopened(journal)
+    with pytest.raises(NameTakenError, match="^the study name exists; .*--resume"):
+        StudyRecord(journal_storage(journal), "name", RandomSampler(), maximize=True, resume=False)
+
+
+@pytest.mark.parametrize("left", ['{"op_co', "{", "\x00\x00\x00", '{"op_code":8}'])
+def test_half_a_last_line_is_cut_off(journal, space, left):
+    record = reopened(journal)
+    trial = record.propose(space)
+    whole = journal.read_bytes()
+    journal.write_bytes(whole + left.encode())
+    record = reopened(journal)
+    content = journal.read_bytes()
+    assert content.startswith(whole)
+    assert [json.loads(line) for line in content.splitlines()], "whole lines only"
+    assert record.trials() == [trial]
+    record.report(0, 1, 0.5)
+    assert reopened(journal).trials()[0].values == {1: 0.5}
+
+
+def test_a_proposal_cut_short_anywhere_is_drawn_as_it_would_have_been(journal, space):
+    record = reopened(journal)
+    before = len(journal.read_bytes())
+    trial = record.propose(space)
+    content = journal.read_bytes()
+    ends = [at + 1 for at in range(before, len(content)) if content[at : at + 1] == b"\n"]
+    assert len(ends) > 3
+    for end in ends:
+        journal.write_bytes(content[:end])
+        record = reopened(journal)
+        record.mend(space)
+        (again,) = record.trials()
+        assert again.number == 0
+        assert set(again.hparams) == set(trial.hparams)
+        assert len(record.study.trials) == 1
+
+
+def test_the_lock_of_a_killed_process_is_taken_away(journal, space):
+    reopened(journal)
+    os.symlink(journal, f"{journal}.lock")
+    os.symlink(journal, f"{journal}.lock1234.rename")
+    reopened(journal).propose(space)  # else it waits for half a minute
+    assert [path.name for path in journal.parent.glob("study*")] == ["study.journal"]
+
+
+# A journal that is only read
+
+
+def test_a_journal_is_read_without_being_changed(journal, space):
+    record = reopened(journal)
+    ended(record, record.propose(space), "completed", e1=0.5)
+    content = journal.read_bytes()
+    name, trials = read_journal(journal)
+    assert (name, [trial.value for trial in trials]) == ("name", [0.5])
+    assert journal.read_bytes() == content
+
+
+def test_there_is_no_journal(journal):
+    with pytest.raises(StorageError, match=rf"^{journal}: no study can be read there \(.*No such file"):
+        read_journal(journal)
+    assert not journal.exists()
+
+
+@pytest.mark.parametrize("content", ["", "no journal\n", "{}\n", "[]\n", "1\n", '{"op_code": 0}\n'])
+def test_what_is_no_journal_is_told_in_a_line(journal, content):
+    journal.write_text(content)
+    with pytest.raises(StorageError, match=r"no study can be read there \(.*\)$") as caught:
+        read_journal(journal)
+    assert "\n" not in str(caught.value)
+
+
+# A study in a database
+
+
+def test_a_study_in_a_database_goes_on_too(tmp_path, space):
+    url = f"sqlite:///{tmp_path}/study.db"
+    record = StudyRecord(url_storage(url), "name", RandomSampler(), maximize=True, resume=True)
+    trial = ended(record, record.propose(space), "completed", e1=0.5)
+    again = StudyRecord(url_storage(url), "name", RandomSampler(), maximize=True, resume=True)
+    assert again.trials() == [trial]
+    with pytest.raises(NameTakenError, match="^the study name exists"):
+        StudyRecord(url_storage(url), "name", RandomSampler(), maximize=True, resume=False)
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("nonsense", r"--study: must be a database URL, as in postgresql://user@host/name$"),
+        ("", r"--study: must be a database URL"),
+        ("quux://me:secret@host/name", r"--study quux://me:\*\*\*@host/name: .*quux"),
+        ("postgresql+quux://me:secret@host/name", r"--study postgresql\+quux://me:\*\*\*@host/name: .*quux"),
+        ("sqlite:////nowhere/at/all/study.db", r"--study sqlite:////nowhere/at/all/study.db: .*unable to open"),
+    ],
+)
+def test_a_database_that_cannot_be_used_is_told_in_a_line_without_its_password(url, message):
+    with pytest.raises(StorageError, match=f"^{message}") as caught:
+        url_storage(url)
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_driver_that_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "psycopg2", None)
+    with pytest.raises(StorageError, match=r"^--study postgresql\+psycopg2://me:\*\*\*@host/name: needs the package psycopg2"):
+        url_storage("postgresql+psycopg2://me:secret@host/name")
+
+
+def test_a_study_that_cannot_be_written_is_an_os_error(tmp_path, space):
+    url = f"sqlite:///{tmp_path}/study.db"
+    record = StudyRecord(url_storage(url), "name", RandomSampler(), maximize=True, resume=True)
+    record.propose(space)
+    other = optuna.storages.RDBStorage(url)
+    with other.engine.connect() as connection:
+        connection.exec_driver_sql("drop table trial_user_attributes")
+        connection.commit()
+    with pytest.raises(OSError, match="no such table"):
+        record.note(0, attempts=1)
+
+
+def test_what_dashboards_show_is_there(journal, space):
+    """Start and end of each trial, and values by epoch."""
+    record = reopened(journal)
+    ended(record, record.propose(space), "completed", e1=0.5, e2=0.6)
+    _, (trial,) = read_journal(journal)
+    assert trial.duration is not None
+    assert trial.duration >= timedelta(0)
+    assert trial.intermediate_values == {1: 0.5, 2: 0.6}
+    json.dumps(trial.user_attrs)
