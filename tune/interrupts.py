@@ -5,16 +5,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any
+from typing import Any, ClassVar
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class Interrupted(BaseException):
-    """A signal that ends the work now. Like KeyboardInterrupt no Exception, so that no handler of errors eats it."""
+class Interrupted(KeyboardInterrupt):
+    """A signal that ends the work now.
+
+    latest: the signal of the last one raised; Ray's compiled code turns any into a bare KeyboardInterrupt.
+    """
+
+    latest: ClassVar[int] = signal.SIGINT
 
     def __init__(self, number: int) -> None:
-        self.number = number
+        self.number = Interrupted.latest = number
         super().__init__(signal.Signals(number).name)
 
 

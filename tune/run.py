@@ -90,12 +90,12 @@ def exit_status() -> Iterator[None]:
             click.echo(f"The first failure:\n\n{error.traceback.rstrip()}\n", err=True)
         click.echo(f"error: {error}", err=True)
         sys.exit(1)
-    except (Interrupted, InterruptedSearchError) as error:
+    except (KeyboardInterrupt, InterruptedSearchError) as error:
         from tune.experiment import command_line
 
         command = command_line(resume=True)
         click.echo(f"interrupted; nothing that was recorded is lost. To go on:\n  {command}", err=True)
-        sys.exit(128 + error.number)
+        sys.exit(128 + getattr(error, "number", Interrupted.latest))
 
 
 def _show_plan(file: Path, overrides: tuple[str, ...]) -> None:

@@ -22,7 +22,7 @@ def test_the_quick_start_leaves_a_tested_model_and_commands_that_work(call, fold
     assert done.err == ""
     experiment = folder / "experiments" / "quickstart"
 
-    assert done.out.startswith(f"quickstart: 24 trials in {os.cpu_count()} slots of 1 CPU; {experiment}\n")
+    assert done.out.startswith(f"quickstart: 24 trials, in {os.cpu_count()} slots of 1 CPU; {experiment}\n")
 
     # the search: at least 12 trials, some of them stopped, each told to the study with every epoch's value
     trials = study(experiment)
