@@ -22,8 +22,10 @@ PROJECT = Path(__file__).parents[2]
 
 # Networks of "the user's own", importable from the folder the command is called in.
 USER_NETWORKS = '''
+import time
 from pathlib import Path
 
+import torch
 from torch import nn
 
 
@@ -75,6 +77,36 @@ def unexportable(classes, channels, image_size, width):
 
 def exploding(classes, channels, image_size, width):
     return (Exploding if width > 1 else linear)(classes, channels, image_size)
+
+
+class Hungry(Exploding):
+    """Has no memory left in its second epoch."""
+
+    def forward(self, images):
+        self.steps += self.training
+        if self.steps > 9:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return self.net(images)
+
+
+def hungry(classes, channels, image_size, width):
+    return (Hungry if width > 1 else linear)(classes, channels, image_size)
+
+
+class Hanging(Exploding):
+    """The first of its kind says nothing more after its second epoch."""
+
+    def forward(self, images):
+        self.steps += self.training
+        hung = Path(__file__).with_name("hung")
+        if self.steps > 18 and not hung.exists():
+            hung.touch()
+            time.sleep(3600)
+        return self.net(images)
+
+
+def hanging(classes, channels, image_size, width):
+    return Hanging(classes, channels, image_size)
 '''
 
 
@@ -97,48 +129,71 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def ray_node(*arguments: str) -> subprocess.Popen[bytes]:
-    """Begins a node of a Ray cluster on this machine, without GPUs."""
-    ray = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats", "--num-gpus=0"]
-    return subprocess.Popen([*ray, *arguments], cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+class RayNode:
+    """A node of a Ray cluster on this machine, without GPUs: `ray start`, and its raylet as a child."""
+
+    def __init__(self, cpus: int, port: int, *arguments: str) -> None:
+        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
+        own = ["--node-ip-address=127.0.0.1", "--num-gpus=0", f"--num-cpus={cpus}"]
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        self.process = subprocess.Popen([*command, *own, *arguments], cwd=PROJECT, **quiet)
+        for _ in range(300):
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                return
+            except OSError:
+                assert self.process.poll() is None, "the Ray node did not start"
+                time.sleep(0.1)
+        raise AssertionError("the Ray node does not listen")
+
+    def kill_raylet(self) -> None:
+        """As if the machine had lost its power: what runs on it dies with it."""
+        subprocess.run(["pkill", "-9", "-P", str(self.process.pid), "-x", "raylet"], check=True)
+
+    def leave(self) -> None:
+        """Leaves the cluster."""
+        self.process.terminate()
+        self.process.wait(timeout=60)
 
 
 @pytest.fixture(scope="session")
-def ray_head() -> Iterator[Callable[[int], str]]:
-    """Begins the head of a Ray cluster with so many CPUs, and gives its address."""
+def ray_nodes() -> Iterator[list[RayNode]]:
+    """All that were begun, which leave in the end, the head last."""
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": uuid.uuid4().hex}
-    heads = []
+    nodes: list[RayNode] = []
+    yield nodes
+    for node in reversed(nodes):
+        node.leave()
+
+
+@pytest.fixture(scope="session")
+def ray_head(ray_nodes: list[RayNode]) -> Callable[[int], str]:
+    """Begins the head of a Ray cluster with so many CPUs, and gives its address."""
 
     def begin(cpus: int) -> str:
         port = free_port()
-        address = ["--head", "--node-ip-address=127.0.0.1", f"--port={port}", "--include-dashboard=false"]
-        heads.append(head := ray_node(*address, f"--num-cpus={cpus}"))
-        wait_for(head, port)
+        ray_nodes.append(RayNode(cpus, port, "--head", f"--port={port}", "--include-dashboard=false"))
         return f"127.0.0.1:{port}"
 
-    yield begin
-    for head in heads:
-        head.terminate()
-    for head in heads:
-        head.wait(timeout=60)
+    return begin
+
+
+@pytest.fixture(scope="session")
+def ray_worker(ray_nodes: list[RayNode]) -> Callable[[str], RayNode]:
+    """Begins another node, of one CPU, of the cluster at an address."""
+
+    def begin(address: str) -> RayNode:
+        port = free_port()
+        ray_nodes.append(node := RayNode(1, port, f"--address={address}", f"--node-manager-port={port}"))
+        return node
+
+    return begin
 
 
 @pytest.fixture(scope="session")
 def cluster(ray_head: Callable[[int], str]) -> str:
     """The address of a Ray head with two CPUs and no GPU."""
     return ray_head(2)
-
-
-def wait_for(head: subprocess.Popen[bytes], port: int) -> None:
-    """Waits until the head listens."""
-    for _ in range(300):
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return
-        except OSError:
-            assert head.poll() is None, "the Ray head did not start"
-            time.sleep(0.1)
-    raise AssertionError("the Ray head does not listen")
 
 
 @pytest.fixture

@@ -17,11 +17,15 @@ import optuna
 import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial
+
+from tune.storage import open_storage
 
 PROJECT = Path(__file__).parents[2]
 SPACE = PROJECT / "search_spaces" / "quickstart.yaml"
 SETTINGS = ("search.trials=12", "scheduler.max_epochs=6", "retrain.epochs=1", "resources.max_concurrent=1")
 KILLS = 20
+TRAINING = "ray::ImplicitFunc"  # what Ray names the process of a trial
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -31,10 +35,14 @@ def arguments(*settings: str, name: str = "test", storage: str = "experiments") 
     return ["tune.run", "--space", str(SPACE), "--name", name, "--storage", storage, *sets]
 
 
-def trials(experiment: Path) -> dict[int, dict[str, Any]]:
-    """What the study says of each trial: all that must not depend on interruptions."""
+def study(experiment: Path) -> list[FrozenTrial]:
     storage = JournalStorage(JournalFileBackend(str(experiment / "study.journal")))
     (name,) = optuna.get_all_study_names(storage)
+    return optuna.load_study(study_name=name, storage=storage).trials
+
+
+def trials(experiment: Path) -> dict[int, dict[str, Any]]:
+    """What the study says of each trial: all that must not depend on interruptions."""
     return {
         trial.number: {
             "params": trial.params,
@@ -44,7 +52,7 @@ def trials(experiment: Path) -> dict[int, dict[str, Any]]:
             "reason": trial.user_attrs.get("reason"),
             "rungs": {key: words for key, words in trial.user_attrs.items() if key.startswith("rung ")},
         }
-        for trial in optuna.load_study(study_name=name, storage=storage).trials
+        for trial in study(experiment)
     }
 
 
@@ -153,7 +161,7 @@ def test_a_killed_process_of_a_trial_costs_an_epoch(start, cluster, experiment, 
     run = start(*arguments(*SETTINGS), "--address", cluster)
     for epochs in (4, 9):
         until(some_epochs(experiment, epochs), f"epoch {epochs}")
-        for process in processes("ray::ImplicitFunc") or processes("ray::train_trial"):
+        for process in processes(TRAINING):
             subprocess.run(["kill", "-9", str(process)], check=True)
     done = run.end(300)
     assert_undisturbed(done, experiment, undisturbed)
@@ -226,3 +234,97 @@ def test_a_storage_that_vanishes_ends_with_a_line_and_the_search_goes_on_when_it
     assert "Traceback" not in done.err
     done = start(*arguments(*SETTINGS), "--address", cluster, "--resume").end(300)
     assert_undisturbed(done, experiment, undisturbed)
+
+
+def test_a_killed_raylet_costs_an_epoch(start, ray_head, ray_worker, experiment, undisturbed):
+    address = ray_head(0)
+    node = ray_worker(address)
+    run = start(*arguments(*SETTINGS), "--address", address)
+    until(some_epochs(experiment, 6), "the sixth epoch")
+    node.kill_raylet()
+    ray_worker(address)
+    assert_undisturbed(run.end(300), experiment, undisturbed)
+    (again,) = [trial for trial in study(experiment) if trial.user_attrs["attempts"] > 1]
+    assert again.user_attrs["lost"] == 1
+
+
+def test_nodes_that_come_are_used_and_those_that_go_cost_no_trial(start, ray_head, ray_worker, experiment):
+    address = ray_head(0)
+    first = ray_worker(address)
+    run = start(*arguments(*SETTINGS[:-1], "search.trials=20"), "--address", address)
+    until(some_epochs(experiment, 3), "the third epoch")
+    assert len(processes(TRAINING)) == 1
+    ray_worker(address)
+    until(lambda: len(processes(TRAINING)) == 2, "a trial on the node that came")
+    until(some_epochs(experiment, 15), "the fifteenth epoch")
+    before = finished(experiment)
+    first.leave()
+    done = run.end(300)
+    assert done.code == 0, done.err
+    after = trials(experiment)
+    assert {number: after[number] for number in before} == before
+    assert [told["state"] for told in after.values() if told["state"] not in {"COMPLETE", "PRUNED"}] == []
+    assert len(after) == 20
+    assert (experiment / "model" / "model.onnx").exists()
+
+
+def test_an_s3_that_is_down_for_ten_seconds_is_ridden_out_and_a_killed_driver_goes_on_from_it(
+    start, cluster, server, tmp_path, undisturbed
+):
+    where = server.uri("faults/searches", user="a-key:a-secret@", options="&allow_bucket_creation=true")
+    storage, experiment = open_storage(where), tmp_path / "down" / "test"
+    command = [*arguments(*SETTINGS, storage=where), "--address", cluster]
+
+    def epochs(count: int) -> bool:
+        if not storage.exists("test/study.journal"):
+            return False
+        storage.download("test", experiment)
+        return some_epochs(experiment, count)()
+
+    run = start(*command)
+    until(lambda: epochs(4), "the fourth epoch")
+    with server.stopped():
+        time.sleep(10)
+    until(lambda: epochs(10), "the tenth epoch")
+    run.kill(signal.SIGKILL)
+    before = finished(experiment)
+    done = start(*command, "--resume").end(300)
+    assert before == {number: undisturbed["trials"][number] for number in before}
+    storage.download("test", experiment)
+    assert_undisturbed(done, experiment, undisturbed)
+    assert "a-secret" not in done.out + done.err
+
+
+OWN = """
+data: {source: digits, limit: 1300}
+space:
+  network: own:NETWORK
+  width: {type: categorical, options: [0.5, 2.0]}
+  learning_rate: 0.01
+search: {trials: 6, sampler: random, seed: 1}
+scheduler: {type: none, max_epochs: 3}
+retrain: {epochs: 1}
+"""
+
+
+def test_no_memory_left_fails_a_trial_once_and_the_others_go_on(search, folder, experiment):
+    (folder / "own.yaml").write_text(OWN.replace("NETWORK", "hungry"))
+    done = search(folder / "own.yaml")
+    assert done.code == 0, done.err
+    failed = [trial for trial in study(experiment) if trial.params["width"] == 2.0]
+    assert failed
+    for trial in failed:
+        assert (trial.state.name, trial.user_attrs["attempts"], list(trial.intermediate_values)) == ("FAIL", 1, [1])
+        assert trial.user_attrs["reason"] == "OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB."
+    others = [trial for trial in study(experiment) if trial.params["width"] == 0.5]
+    assert [trial.state.name for trial in others] == ["COMPLETE"] * (6 - len(failed))
+
+
+def test_a_trial_that_hangs_is_ended_and_goes_on_from_its_last_epoch(search, folder, experiment):
+    (folder / "own.yaml").write_text(OWN.replace("NETWORK", "hanging"))
+    done = search(folder / "own.yaml", "search.trial_timeout=20", "search.trials=2")
+    assert done.code == 0, done.err
+    assert (folder / "hung").exists()
+    assert [trial.state.name for trial in study(experiment)] == ["COMPLETE"] * 2
+    (again,) = [trial for trial in study(experiment) if trial.user_attrs["attempts"] > 1]
+    assert (again.user_attrs["lost"], list(again.intermediate_values)) == (1, [1, 2, 3])

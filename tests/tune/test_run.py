@@ -66,6 +66,76 @@ def test_the_plan_without_early_stopping(run):
     assert result.stdout.endswith("# no early stopping: 50 epochs, and 20 of the retrain\n")
 
 
+NINE = ("scheduler.max_epochs=9", "scheduler.grace_period=1", "scheduler.reduction_factor=3", "retrain.epochs=8")
+GRID = ("search.sampler=grid", "space={translate: {type: int, lower: 0, upper: 4}}")
+
+
+@pytest.mark.parametrize(
+    ("sets", "plan"),
+    [
+        (
+            ["scheduler.type=hyperband"],
+            ["16 trials of up to 9 epochs", "hyperband: at most 144 epochs, and 8 of the retrain"],
+        ),
+        (
+            ["scheduler.type=median"],
+            ["16 trials of up to 9 epochs", "median: at most 144 epochs, and 8 of the retrain"],
+        ),
+        (["scheduler.type=pbt"], ["16 trials of up to 9 epochs", "pbt: at most 144 epochs, and 8 of the retrain"]),
+        (
+            ["scheduler.type=pbt", "search.epoch_budget=100"],
+            ["16 trials of up to 9 epochs", "pbt: at most 100 epochs, and 8 of the retrain"],
+        ),
+        (
+            ["scheduler.mode=promote", "retrain.start=scratch"],
+            [
+                "16 trials of up to 9 epochs",
+                "epoch 1: rung, about 16 trials get there",
+                "epoch 3: rung, about 5 trials get there",
+                "epoch 9: end, about 1 trial gets there",
+                "about 32 epochs, at most 144, and 17 of the retrain",  # the winner's 9 again
+            ],
+        ),
+        (
+            ["scheduler.grace_period=9", "search.epoch_budget=20"],
+            [
+                "16 trials of up to 9 epochs",
+                "epoch 9: end, about 16 trials get there",
+                "about 20 epochs, at most 20, and 8 of the retrain",
+            ],
+        ),
+        (
+            ["scheduler.type=none", "search.epoch_budget=20"],
+            ["16 trials of up to 9 epochs", "no early stopping: 20 epochs, and 8 of the retrain"],
+        ),
+        (
+            ["scheduler.type=none", "search.epoch_budget=1000"],
+            ["16 trials of up to 9 epochs", "no early stopping: 144 epochs, and 8 of the retrain"],
+        ),
+        (
+            ["scheduler.type=none", *GRID],
+            [
+                "5 trials of up to 9 epochs, of the grid's 5 points",
+                "no early stopping: 45 epochs, and 8 of the retrain",
+            ],
+        ),
+        (
+            ["scheduler.type=median", *GRID, "search.trials=3"],
+            ["3 trials of up to 9 epochs, of the grid's 5 points", "median: at most 27 epochs, and 8 of the retrain"],
+        ),
+    ],
+)
+def test_the_plan_of_each_scheduler_and_of_what_ends_it_early(run, tmp_path, sets, plan):
+    fields = ("search.trials=16", *NINE, *sets)
+    result = run(
+        "--space", SPACES / "quickstart.yaml", "--dry-run", *(word for field in fields for word in ("--set", field))
+    )
+    assert (result.exit_code, result.stderr) == (0, "")
+    _, _, shown = result.stdout.partition("\n\n# ")
+    assert shown.splitlines() == [plan[0], *(f"# {line}" for line in plan[1:])]
+    assert not (tmp_path / "experiments").exists()
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [

@@ -20,7 +20,6 @@ from tune.storage import Storage, open_storage, probe
 from tune.storage_trouble import is_storage_trouble
 
 HOST = socket.gethostname()
-KEYS = {"AWS_ACCESS_KEY_ID": "an-access-key", "AWS_SECRET_ACCESS_KEY": "a-secret-key"}
 
 
 def files(folder: Path) -> list[str]:
@@ -37,58 +36,9 @@ def complaint(call: Callable[[], object]) -> str:
     return str(caught.value)
 
 
-class Server:
-    """moto's S3 on a loopback port, in a process that can be stopped, killed and started again on the same port."""
-
-    def __init__(self) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.start()
-
-    def start(self, **environment: str) -> None:
-        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)]
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        self.process = subprocess.Popen(command, env={**os.environ, **environment}, **quiet)
-        until = time.monotonic() + 60
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-                return
-            except OSError:
-                assert time.monotonic() < until, "moto_server does not start"
-                time.sleep(0.05)
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-    @contextmanager
-    def stopped(self) -> Iterator[None]:
-        """The port is open, and nobody answers."""
-        self.process.send_signal(signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            self.process.send_signal(signal.SIGCONT)
-
-    def uri(self, path: str, user: str = "", options: str = "") -> str:
-        return f"s3://{user}{path}?endpoint_override=http://127.0.0.1:{self.port}&scheme=http{options}"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    pytest.importorskip("moto.server", reason="needs moto[s3,server]")
-    server = Server()
-    yield server
-    server.kill()
-
-
 @pytest.fixture
-def s3(server, monkeypatch, tmp_path_factory) -> Storage:
+def s3(server, s3_keys, tmp_path_factory) -> Storage:
     """A prefix of a bucket of the test's own."""
-    for name, value in KEYS.items():
-        monkeypatch.setenv(name, value)
     bucket = tmp_path_factory.mktemp("bucket", numbered=True).name
     storage = open_storage(server.uri(f"{bucket}/some prefix", options="&allow_bucket_creation=true"))
     storage.make()
@@ -405,20 +355,14 @@ def test_a_wrong_endpoint_is_told_soon(s3):
     assert time.monotonic() - start < 5
 
 
-def test_refused_credentials_are_told_soon(s3):
-    strict = Server()
-    strict.kill()
-    strict.start(INITIAL_NO_AUTH_ACTION_COUNT="0")
-    try:
-        storage = open_storage(strict.uri("bucket"))
-        assert re.fullmatch(
-            rf"--storage {re.escape(storage.uri)}: {HOST} cannot use it: "
-            r"the credentials are missing or refused \(.*\); "
-            "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY on this host",
-            complaint(lambda: probe(storage)),
-        )
-    finally:
-        strict.kill()
+def test_refused_credentials_are_told_soon(s3_server, s3_keys):
+    storage = open_storage(s3_server(INITIAL_NO_AUTH_ACTION_COUNT="0").uri("bucket"))
+    assert re.fullmatch(
+        rf"--storage {re.escape(storage.uri)}: {HOST} cannot use it: "
+        r"the credentials are missing or refused \(.*\); "
+        "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY on this host",
+        complaint(lambda: probe(storage)),
+    )
 
 
 def test_an_s3_error_is_storage_trouble(s3):

@@ -197,7 +197,7 @@ def test_failed_trials_are_repeated_and_not_twice(journal, space):
 
 def test_a_study_of_that_name_is_opened_only_to_go_on(journal):
     reopened(journal)
-    with pytest.raises(NameTakenError, match="^the study name exists; .*--resume"):
+    with pytest.raises(NameTakenError, match=r"^the study name exists; .*--resume"):
         StudyRecord(journal_storage(journal), "name", RandomSampler(), maximize=True, resume=False)
 
 
@@ -276,7 +276,7 @@ def test_a_study_in_a_database_goes_on_too(tmp_path, space):
     trial = ended(record, record.propose(space), "completed", e1=0.5)
     again = StudyRecord(url_storage(url), "name", RandomSampler(), maximize=True, resume=True)
     assert again.trials() == [trial]
-    with pytest.raises(NameTakenError, match="^the study name exists"):
+    with pytest.raises(NameTakenError, match=r"^the study name exists"):
         StudyRecord(url_storage(url), "name", RandomSampler(), maximize=True, resume=False)
 
 
@@ -299,7 +299,8 @@ def test_a_database_that_cannot_be_used_is_told_in_a_line_without_its_password(u
 
 def test_a_driver_that_is_not_installed_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "psycopg2", None)
-    with pytest.raises(StorageError, match=r"^--study postgresql\+psycopg2://me:\*\*\*@host/name: needs the package psycopg2"):
+    message = r"^--study postgresql\+psycopg2://me:\*\*\*@host/name: needs the package psycopg2"
+    with pytest.raises(StorageError, match=message):
         url_storage("postgresql+psycopg2://me:secret@host/name")
 
 

@@ -1,0 +1,580 @@
+"""Single decisions of the conductor; test_kill_and_resume.py plays whole searches."""
+
+import time
+
+import pytest
+
+NO_STOPPING = ("scheduler.type=none", "scheduler.max_epochs=4", "search.sampler=random")
+PROMOTE = ("scheduler.mode=promote", "scheduler.reduction_factor=2", "scheduler.max_epochs=4", "search.sampler=random")
+GRID = "space={translate: {type: int, lower: 0, upper: 2}, flip: {type: categorical, options: [true, false]}}"
+
+
+def full(journal, lines) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def states(one) -> dict[int, tuple[str, str]]:
+    """State and reason of each trial, which must be those in the study; it knows no running ones."""
+    told = {trial.number: (trial.state, trial.reason) for trial in one.record.trials()}
+    live = {trial.number: (trial.state.replace("running", "paused"), trial.reason) for trial in one.trials.values()}
+    assert told == live
+    return told
+
+
+def lose(one, number: int, reason: str = "its process died", **more: bool) -> None:
+    one.leave(number)
+    one.conductor.lost(number, reason, **more)
+
+
+def fail(one, number: int, reason: str, traceback: str = "", **more: bool) -> None:
+    one.leave(number)
+    one.conductor.failed(number, reason, traceback, **more)
+
+
+# Slots
+
+
+def test_no_more_trials_run_than_there_are_slots_even_when_they_become_fewer(session):
+    one = session(*NO_STOPPING, "scheduler.max_epochs=1", "search.trials=6", slots=3)
+    assert one.fill() == [0, 1, 2]
+    one.slots = 1
+    one.train(0)
+    assert one.fill() == []
+    one.train(1)
+    assert one.fill() == []
+    one.train(2)
+    assert one.fill() == [3]
+    one.slots = 2
+    assert one.fill() == [4]
+
+
+def test_a_trial_holds_its_slot_before_it_has_begun(session):
+    one = session(*NO_STOPPING)
+    assert one.conductor.next().trial.number == 0
+    assert (one.conductor.next(), one.told) == (None, [])
+    one.conductor.started(0)
+    assert (one.conductor.next(), one.told) == (None, [(0, "running")])
+
+
+def test_every_trial_runs_once_and_then_the_search_is_finished(session):
+    one = session(*NO_STOPPING, "search.trials=3", slots=2)
+    assert one.conductor.has_work
+    one.run()
+    assert [start.trial.number for start in one.began] == [0, 1, 2]
+    assert states(one) == dict.fromkeys(range(3), ("completed", ""))
+    assert [one.told.count((number, "completed")) for number in range(3)] == [1, 1, 1]
+    assert (one.conductor.over, one.conductor.has_work, one.conductor.next()) == ("", False, "finished")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [NO_STOPPING, ("scheduler.reduction_factor=2", "scheduler.max_epochs=4"), PROMOTE],
+    ids=["none", "stop", "promote"],
+)
+def test_more_trials_extend_a_finished_search(session, fields):
+    before = session(*fields, "search.trials=4", slots=2).run()
+    assert not session(*fields, "search.trials=3").conductor.has_work, "it had more than that"
+    after = session(*fields, "search.trials=7", slots=2)
+    assert after.conductor.has_work
+    after.run()
+    assert {start.trial.number for start in after.began} == {4, 5, 6}
+    assert [after.trials[number] for number in range(4)] == [before.trials[number] for number in range(4)]
+    assert len(states(after)) == 7
+
+
+def test_old_values_are_peers_of_the_trials_that_extend_a_search(session):
+    values = [[0.5, 0.6], [0.7, 0.8], [0.6, 0.7]]
+    fields = ("scheduler.reduction_factor=2", "scheduler.max_epochs=2", "search.sampler=random")
+    session(*fields, "search.trials=2", value=values).run()
+    after = session(*fields, "search.trials=3", value=values).run()
+    assert states(after)[2] == ("stopped", "stopped at rung 1: 0.6 ranks 2 of 3, 1 pass (cutoff 0.7)")
+
+
+def test_a_grid_ends_with_its_last_point_however_many_trials_are_asked_for(session):
+    def points(trials: int) -> list[tuple]:
+        one = session(*NO_STOPPING, "search.sampler=grid", GRID, f"search.trials={trials}").run()
+        assert one.conductor.over == ""
+        return [(trial.hparams["translate"], trial.hparams["flip"]) for trial in one.trials.values()]
+
+    whole = [(translate, flip) for translate in range(3) for flip in (True, False)]
+    assert points(4) == whole[:4]
+    assert points(100) == whole
+
+
+# Promotion
+
+
+def test_a_trial_pauses_at_its_rung_and_the_best_goes_on_when_a_slot_is_free(session):
+    one = session(*PROMOTE, "search.trials=3", value=[[0.5, 0.6], [0.7, 0.8, 0.8, 0.9], [0.6]])
+    one.fill()
+    assert one.train(0)
+    assert (one.trials[0].state, one.trials[0].judged) == ("paused", {})
+    assert one.fill() == [1], "one value decides nothing yet"
+    assert one.train(1)
+    assert one.fill() == [1], "of two the better one goes on, before a new trial begins"
+    start = one.began[-1]
+    assert start.checkpoints == ((1, "trials/00001/checkpoint_000001"),)
+    assert (start.folder, start.trial.attempts) == ("00001.2", 2)
+    assert one.trials[1].judged == {1: "passes rung 1: 0.7 ranks 1 of 2, 1 pass (cutoff 0.7)"}
+    assert one.train(1)
+    assert one.trials[1].epochs == 2, "it pauses at the next rung"
+    assert one.fill() == [2]
+
+
+def test_those_that_were_not_promoted_end_with_their_standing(session):
+    values = [[0.5], [0.7, 0.8, 0.8, 0.9], [0.6]]
+    one = session(*PROMOTE, "search.trials=3", value=values).run()
+    assert states(one) == {
+        0: ("stopped", "stopped at rung 1: 0.5 ranks 3 of 3, 1 pass (cutoff 0.7)"),
+        1: ("completed", ""),
+        2: ("stopped", "stopped at rung 1: 0.6 ranks 2 of 3, 1 pass (cutoff 0.7)"),
+    }
+    assert one.trials[1].seconds == 4, "of all its attempts"
+
+
+def test_the_best_gets_to_the_end_though_too_few_stand_at_each_rung(session):
+    one = session(*PROMOTE, "search.trials=2", "scheduler.min_peers=9", value=[[0.5], [0.7] * 4]).run()
+    assert {number: state for number, (state, _) in states(one).items()} == {0: "stopped", 1: "completed"}
+
+
+def test_those_that_pause_when_the_search_is_over_end_with_its_reason(session):
+    one = session(*PROMOTE, "search.epoch_budget=3", value=[[0.5], [0.7, 0.8]]).run()
+    why = "the search's 3 epochs were trained (search.epoch_budget)"
+    assert states(one) == {0: ("stopped", why), 1: ("stopped", why)}
+
+
+# Stopping
+
+
+def test_a_trial_below_its_rungs_cutoff_is_told_to_stop_and_why_is_recorded(session):
+    fields = ("scheduler.reduction_factor=2", "scheduler.max_epochs=2", "search.trials=2")
+    one = session(*fields, slots=2)
+    one.fill()
+    assert not one.measure(0, 0.7)
+    assert one.measure(1, 0.5)
+    one.save(1)
+    assert one.trials[1].state == "running", "it has its slot until Ray says that it has left"
+    one.conductor.ended(1)
+    why = "stopped at rung 1: 0.5 ranks 2 of 2, 1 pass (cutoff 0.7)"
+    assert (one.trials[1].state, one.trials[1].reason, one.trials[1].judged) == ("stopped", why, {1: why})
+    assert one.told[-1] == (1, "stopped")
+
+
+def test_what_was_told_to_stop_stays_so_whatever_it_reports(session):
+    fields = ("scheduler.reduction_factor=2", "scheduler.max_epochs=4", "search.trials=2")
+    one = session(*fields, slots=2)
+    one.fill()
+    one.measure(0, 0.7)
+    assert one.measure(1, 0.5)
+    assert one.measure(1, 0.9)
+    assert one.trials[1].values == {1: 0.5}
+
+
+# Lost
+
+
+def test_a_lost_trial_goes_on_from_its_last_checkpoint_in_a_new_attempt(session):
+    one = session(*NO_STOPPING, value=[[0.1, 0.2, 0.3, 0.4]])
+    one.fill()
+    assert one.began[0].folder == "00000"
+    one.train(0)
+    one.train(0)
+    one.measure(0)  # its checkpoint is not whole
+    lose(one, 0)
+    assert one.told[-1] == (0, "paused")
+    assert one.fill() == [0], "before a new trial begins"
+    start = one.began[-1]
+    assert start.folder == "00000.2"
+    assert start.checkpoints == (
+        (2, "trials/00000/checkpoint_000002"),
+        (1, "trials/00000/checkpoint_000001"),  # in case the newest is damaged
+    )
+    assert not one.train(0, 0.99)
+    assert one.trials[0].values == {1: 0.1, 2: 0.2, 3: 0.3}, "an epoch that is trained again has its first value"
+    assert one.trials[0].seconds == 4
+    assert one.train(0)
+    (trial,) = one.record.trials()
+    assert (trial.state, trial.attempts, trial.lost) == ("completed", 2, 1)
+
+
+def test_an_epoch_that_is_trained_again_costs_the_budget_nothing(session):
+    one = session(*NO_STOPPING, "search.epoch_budget=4")
+    one.fill()
+    one.train(0)
+    one.train(0)
+    one.measure(0)  # counts when it is saved
+    lose(one, 0)
+    one.fill()
+    one.epoch[0] = 1  # its newest checkpoint is damaged
+    one.train(0)
+    one.train(0)
+    assert one.conductor.over == ""
+    one.train(0)
+    assert one.conductor.over == "the search's 4 epochs were trained (search.epoch_budget)"
+
+
+@pytest.mark.parametrize(("retries", "times"), [(0, 1), (2, 3)])
+def test_a_trial_that_is_lost_too_often_has_failed(session, retries, times):
+    fields = (*NO_STOPPING, f"search.max_retries={retries}")
+    for _ in range(times):
+        one = session(*fields)  # losses of earlier sessions count
+        assert one.fill() == [0]
+        lose(one, 0, "its node was lost")
+    assert states(one) == {0: ("failed", f"lost {times} times, the last time: its node was lost")}
+    assert one.fill() == [1]
+
+
+def test_preemption_is_not_counted(session):
+    one = session(*NO_STOPPING, "search.max_retries=0")
+    for _ in range(5):
+        assert one.fill() == [0]
+        lose(one, 0, "its node was lost", counts=False)
+    assert (one.trials[0].state, one.trials[0].lost) == ("paused", 0)
+    one.fill()
+    lose(one, 0)
+    assert one.trials[0].state == "failed"
+
+
+def test_a_trial_lost_after_it_was_told_to_stop_is_stopped(session):
+    one = session("scheduler.reduction_factor=2", "search.max_retries=0", "search.trials=2", slots=2)
+    one.fill()
+    one.measure(0, 0.7)
+    one.measure(1, 0.5)
+    lose(one, 1)
+    assert states(one)[1] == ("stopped", "stopped at rung 1: 0.5 ranks 2 of 2, 1 pass (cutoff 0.7)")
+    assert one.trials[1].lost == 0
+
+
+def test_a_trial_lost_before_the_checkpoint_of_its_rung_was_whole_trains_that_epoch_again(session):
+    one = session(*PROMOTE, "search.trials=1", "search.max_retries=0")
+    one.fill()
+    assert one.measure(0, 0.5)
+    lose(one, 0)
+    assert one.fill() == [0]
+    assert one.began[-1].checkpoints == ()
+    assert one.train(0, 0.5)
+    assert (one.trials[0].state, one.trials[0].values, one.trials[0].lost) == ("paused", {1: 0.5}, 0)
+    assert list(one.trials[0].checkpoints) == [1]
+
+
+# Failed
+
+
+def test_a_trial_that_raised_is_not_repeated(session):
+    one = session(*NO_STOPPING, "search.trials=2")
+    one.fill()
+    one.train(0, 0.9)
+    fail(one, 0, "ValueError: odd", "Traceback: first")
+    assert one.told[-1] == (0, "failed")
+    assert one.fill() == [1]
+    fail(one, 1, "KeyError: other", "Traceback: second", users_mistake=True)
+    assert states(one) == {0: ("failed", "ValueError: odd"), 1: ("failed", "KeyError: other")}
+    assert one.conductor.first_traceback == "Traceback: first"
+    assert [one.trials[number].users_mistake for number in range(2)] == [False, True]
+    assert one.conductor.next() == "finished"
+
+
+def test_the_first_three_failing_alike_end_the_search(session):
+    one = session(*NO_STOPPING, slots=2)
+    for number in range(3):
+        assert one.conductor.over == ""
+        one.fill()
+        fail(one, number, "ValueError: odd")
+    why = "the first 3 trials failed alike (ValueError: odd)"
+    assert one.conductor.over == why
+    assert (one.conductor.has_work, one.conductor.next()) == (False, None)  # one is in its slot yet
+    one.close()
+    assert states(one)[3] == ("stopped", why)
+    assert one.conductor.next() == "finished"
+
+
+@pytest.mark.parametrize("reasons", [["a", "b", "a", "a"], ["a", "a"]])
+def test_other_failures_end_nothing(session, reasons):
+    one = session(*NO_STOPPING)
+    for number, reason in enumerate(reasons):
+        assert one.fill() == [number]
+        fail(one, number, reason)
+    assert one.conductor.over == ""
+
+
+@pytest.mark.parametrize("epochs", [0, 1, 4])
+def test_failures_alike_end_nothing_where_another_got_further(session, epochs):
+    one = session(*NO_STOPPING, slots=4)
+    one.fill()
+    for _ in range(epochs):
+        one.train(3)
+    for number in range(3):
+        fail(one, number, "ValueError: odd")
+    assert bool(one.conductor.over) == (epochs == 0)
+
+
+# The watchdog
+
+
+def test_a_trial_that_says_nothing_is_overdue_once_and_lost_for_that(session):
+    one = session(*NO_STOPPING, "search.trial_timeout=0.5", slots=3)
+    one.fill()
+    one.train(0)
+    assert one.conductor.overdue() == []
+    time.sleep(0.6)
+    one.measure(1)
+    assert one.conductor.overdue() == [0, 2]
+    assert one.conductor.overdue() == []
+    lose(one, 0, "its process was killed")
+    assert one.trials[0].state == "paused"
+    one.fill()
+    time.sleep(0.6)
+    assert one.conductor.overdue() == [1, 0], "the one that began again is watched again"
+
+
+def test_what_a_hung_trial_was_lost_for_is_told(session):
+    one = session(*NO_STOPPING, "search.trial_timeout=0.05", "search.max_retries=0")
+    one.fill()
+    time.sleep(0.06)
+    assert one.conductor.overdue() == [0]
+    lose(one, 0, "its process was killed")
+    why = "lost 1 times, the last time: it reported nothing for 0.05 s (search.trial_timeout)"
+    assert states(one) == {0: ("failed", why)}
+
+
+def test_a_trial_that_waits_for_its_slot_is_not_overdue(session):
+    one = session(*NO_STOPPING, "search.trial_timeout=0.01")
+    assert one.conductor.next().trial.number == 0
+    time.sleep(0.02)
+    assert one.conductor.overdue() == []
+    one.conductor.started(0)
+    time.sleep(0.02)
+    assert one.conductor.overdue() == [0]
+
+
+def test_without_a_timeout_nothing_is_overdue(session):
+    one = session(*NO_STOPPING)
+    assert one.experiment.search.trial_timeout is None
+    one.fill()
+    time.sleep(0.02)
+    assert one.conductor.overdue() == []
+
+
+# No number
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_trial_whose_value_is_no_number_has_diverged(session, lost):
+    one = session(*NO_STOPPING, slots=2)
+    one.fill()
+    one.train(0, 0.9)
+    why = "val_loss was nan at epoch 2"
+    assert one.measure(0, float("nan"), broken=why)
+    if lost:
+        lose(one, 0)
+    else:
+        one.leave(0)
+        one.conductor.ended(0)
+    assert (one.trials[0].state, one.trials[0].reason) == ("diverged", why)
+    trial = one.record.trials()[0]
+    assert (trial.state, trial.reason, trial.values) == ("diverged", why, {1: 0.9})
+    assert one.fill() == [2], "it is not repeated"
+
+
+def test_what_diverged_is_no_peer_at_the_rung(session):
+    one = session("scheduler.reduction_factor=2", "scheduler.max_epochs=2", "search.trials=3", slots=3)
+    one.fill()
+    assert one.measure(0, 0.9, broken="val_loss was inf at epoch 1")
+    assert not one.measure(1, 0.5)
+    assert one.measure(2, 0.4)
+    one.save(2)
+    one.conductor.ended(2)
+    assert one.trials[2].reason == "stopped at rung 1: 0.4 ranks 2 of 2, 1 pass (cutoff 0.5)"
+
+
+# Interrupted
+
+
+def test_an_interrupted_search_saves_its_epochs_and_goes_on(session):
+    whole = session(*NO_STOPPING, "search.trials=2").run()
+    fields = {"folder": "other"}
+    one = session(*NO_STOPPING, "search.trials=2", **fields)
+    one.fill()
+    one.train(0)
+    one.conductor.interrupt()
+    assert one.conductor.next() is None, "one is in its slot yet"
+    assert one.train(0)
+    assert (one.trials[0].state, list(one.trials[0].checkpoints)) == ("paused", [1, 2])
+    assert one.conductor.next() == "finished"
+    one.close()
+    assert states(one) == {0: ("paused", "")}
+    again = session(*NO_STOPPING, "search.trials=2", **fields)
+    assert again.conductor.has_work
+    assert again.fill() == [0]
+    assert again.began[0].checkpoints[0] == (2, "trials/00000/checkpoint_000002")
+    assert again.began[0].folder == "00000.2"
+    again.run()
+    assert [(t.hparams, t.values, t.state, t.lost) for t in again.record.trials()] == [
+        (t.hparams, t.values, t.state, t.lost) for t in whole.record.trials()
+    ]
+
+
+def test_a_trial_in_its_last_epoch_completes_though_it_was_interrupted(session):
+    one = session(*NO_STOPPING, "scheduler.max_epochs=2")
+    one.fill()
+    one.train(0)
+    one.conductor.interrupt()
+    assert one.train(0)
+    one.close()
+    assert states(one) == {0: ("completed", "")}
+
+
+def test_a_trial_lost_while_it_was_interrupted_trains_its_epoch_again(session):
+    one = session(*NO_STOPPING, "search.max_retries=0")
+    one.fill()
+    one.train(0)
+    one.conductor.interrupt()
+    assert one.measure(0)
+    lose(one, 0)
+    assert one.conductor.next() == "finished"
+    one.close()
+    again = session(*NO_STOPPING, "search.max_retries=0")
+    assert again.fill() == [0]
+    assert again.began[0].checkpoints == ((1, "trials/00000/checkpoint_000001"),)
+    assert again.trials[0].lost == 0
+
+
+def test_what_is_in_its_slot_when_an_interrupted_search_is_closed_goes_on_too(session):
+    one = session(*NO_STOPPING, slots=2)
+    one.fill()
+    one.train(1)
+    one.conductor.interrupt()
+    one.close()  # the second Ctrl-C
+    assert states(one) == {0: ("paused", ""), 1: ("paused", "")}
+    again = session(*NO_STOPPING, slots=2)
+    assert again.fill() == [0, 1]
+    assert [len(start.checkpoints) for start in again.began] == [0, 1]
+
+
+def test_seconds_of_interrupted_sessions_add_up(session):
+    one = session(*NO_STOPPING)
+    time.sleep(0.02)
+    one.close()
+    before = one.record.elapsed
+    assert before >= 0.02
+    again = session(*NO_STOPPING)
+    time.sleep(0.02)
+    again.close()
+    assert again.record.elapsed >= before + 0.02
+
+
+# Limits
+
+SLOPES = [[0.1, 0.2, 0.8, 0.9], [0.1, 0.2, 0.3, 0.4], [0.1, 0.2, 0.3, 0.4]]
+
+
+@pytest.mark.parametrize(
+    ("limit", "epochs", "completed", "reason"),
+    [
+        ("search.epoch_budget=5", [2, 2, 1], [], "the search's 5 epochs were trained (search.epoch_budget)"),
+        ("search.target=0.8", [3, 2, 2], [], "trial 0 reached val_accuracy 0.8 (search.target 0.8)"),
+        ("search.patience=1", [4, 4, 3], [0, 1], "1 trials did not improve val_accuracy (search.patience)"),
+    ],
+)
+def test_a_limit_stops_the_trials_that_run_and_starts_no_more(session, limit, epochs, completed, reason):
+    fields = (*NO_STOPPING, limit)
+    one = session(*fields, value=SLOPES, slots=3).run()
+    assert one.conductor.over == reason
+    assert [trial.epochs for trial in one.trials.values()] == epochs
+    ends = {number: ("completed", "") if number in completed else ("stopped", reason) for number in range(3)}
+    assert states(one) == ends
+    again = session(*fields)
+    assert (again.conductor.over, again.conductor.has_work, again.conductor.next()) == (reason, False, "finished")
+    assert session(*NO_STOPPING).fill() == [3], "without the limit the search goes on"
+
+
+def test_the_time_budget_stops_the_trials_that_run_and_starts_no_more(session):
+    fields = (*NO_STOPPING, "search.time_budget_s=0.5")
+    one = session(*fields, slots=2)
+    one.fill()
+    one.train(0)
+    one.slots = 3
+    time.sleep(0.5)
+    reason = "the search's 0.5 s were up (search.time_budget_s)"
+    assert (one.conductor.over, one.conductor.has_work, one.conductor.next()) == (reason, False, None)
+    one.close()
+    assert states(one) == {0: ("stopped", reason), 1: ("stopped", reason)}
+    assert session(*fields).conductor.over == reason, "earlier sessions count"
+    assert session(*NO_STOPPING).fill() == [2]
+
+
+def test_patience_counts_the_trials_of_earlier_sessions_in_the_order_of_their_ends(session):
+    fields = (*NO_STOPPING, "search.patience=2")
+    one = session(*fields, value=[[0.5] * 4, [0.9] * 4], slots=2)
+    one.fill()
+    for number in (1, 0):
+        while not one.train(number):
+            pass
+    again = session(*fields, value=[[], [], [0.7] * 4])
+    assert again.conductor.over == "", "one has not improved"
+    again.run()
+    assert again.conductor.over == "2 trials did not improve val_accuracy (search.patience)"
+
+
+# Trouble
+
+
+def test_a_study_that_cannot_be_written_ends_the_search_which_goes_on_later(session, disk):
+    one = session(*NO_STOPPING, slots=2)
+    one.fill()
+    one.train(0, 0.5)
+    one.train(1, 0.5)
+    disk(full)
+    assert one.measure(0, 0.6)
+    assert isinstance(one.conductor.trouble, OSError)
+    assert "No space left on device" in one.conductor.over
+    assert one.conductor.over.startswith("the experiment directory can no longer be written: ")
+    assert (one.conductor.has_work, one.conductor.next()) == (False, None)
+    assert one.measure(1, 0.6), "every trial is told to stop"
+    one.close()
+    assert [trial.state for trial in one.trials.values()] == ["paused", "paused"], "nothing is taken for ended"
+    disk(None)
+    again = session(*NO_STOPPING, slots=2)
+    assert again.fill() == [0, 1]
+    assert [start.trial.values for start in again.began] == [{1: 0.5}, {1: 0.5}]
+    assert [start.checkpoints[0][0] for start in again.began] == [1, 1]
+    assert again.conductor.over == ""
+
+
+@pytest.mark.parametrize(
+    "happens",
+    [
+        lambda one: one.start(),
+        lambda one: one.save(0),
+        lambda one: one.conductor.ended(0),
+        lambda one: one.conductor.lost(0, "its process died"),
+        lambda one: one.conductor.failed(0, "ValueError: odd"),
+        lambda one: one.close(),
+    ],
+    ids=["next", "checkpointed", "ended", "lost", "failed", "close"],
+)
+def test_nothing_is_raised_wherever_writing_fails_and_the_first_error_stays(session, disk, happens):
+    one = session(*NO_STOPPING, slots=2)
+    assert one.start().trial.number == 0
+    one.measure(0, 0.5)
+    disk(full)
+    happens(one)
+    first = one.conductor.trouble
+    assert isinstance(first, OSError)
+    assert one.conductor.over
+    one.conductor.interrupt()
+    one.close()
+    assert one.conductor.trouble is first
+
+
+def test_an_end_that_could_not_be_written_is_found_again(session, disk):
+    one = session(*NO_STOPPING, "scheduler.max_epochs=1")
+    one.fill()
+    one.measure(0, 0.5)
+    one.save(0)
+    disk(full)
+    one.conductor.ended(0)
+    disk(None)
+    again = session(*NO_STOPPING, "scheduler.max_epochs=1")
+    assert states(again) == {0: ("completed", "")}, "its last epoch was saved, so that nothing is left to train"
+    assert again.kept() == {0: [1]}

@@ -1,0 +1,181 @@
+import pytest
+
+from tune.errors import ResumeError, StorageError
+from tune.experiment import ExperimentDir, begin
+from tune.resume import check_same, reopen
+
+COMMAND = "python -m tune.run --space search.yaml"
+
+
+@pytest.fixture
+def begun(experiment, tmp_path):
+    """Begins an experiment with these fields; the fingerprint of its images is f00d."""
+
+    def make(*fields: str, name: str = "first", **options: str) -> ExperimentDir:
+        directory = ExperimentDir(tmp_path / "experiments" / name)
+        directory.path.parent.mkdir(exist_ok=True)
+        begin(directory, experiment(*fields, **options), COMMAND, "f00d")
+        return directory
+
+    return make
+
+
+# Which experiment
+
+
+def test_an_experiment_that_began_is_found_by_its_name(begun, tmp_path, monkeypatch):
+    directory = begun()
+    assert reopen(str(tmp_path / "experiments"), "first") == directory
+    monkeypatch.chdir(tmp_path)
+    assert reopen("experiments", "first") == directory
+
+
+@pytest.mark.parametrize(
+    ("there", "name", "advice"),
+    [
+        ([], "first", "; leave --resume out"),
+        (["quickstart", "resnet"], "quikstart", "; did you mean 'quickstart'?"),
+        (["f", "c", "e", "a", "d", "b"], "xyz", "; there are a, b, c, d, e"),
+    ],
+)
+def test_an_experiment_that_is_not_there(begun, tmp_path, there, name, advice):
+    for other in there:
+        begun(name=other)
+    (tmp_path / "experiments").mkdir(exist_ok=True)
+    (tmp_path / "experiments" / "quikstarts").mkdir()  # has not begun, and is not suggested
+    with pytest.raises(ResumeError) as caught:
+        reopen(str(tmp_path / "experiments"), name)
+    assert str(caught.value) == f"there is no experiment {name} in {tmp_path / 'experiments'} to resume{advice}"
+
+
+def test_a_storage_that_is_not_there_is_not_made(tmp_path):
+    with pytest.raises(
+        ResumeError, match=r"^there is no experiment first in .*/nowhere to resume; leave --resume out$"
+    ):
+        reopen(str(tmp_path / "nowhere"), "first")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_that_cannot_be_one_is_refused(begun, tmp_path):
+    begun()
+    with pytest.raises(StorageError, match=r"^--name 'experiments/first': must be 1 to 200 printable characters"):
+        reopen(str(tmp_path), "experiments/first")
+
+
+# Whether it is the same
+
+
+def test_the_same_experiment_goes_on_with_what_is_known_of_its_beginning(begun, experiment):
+    fields = ["search.start=[{learning_rate: 0.5}]", "search.target=0.9", "resources.cpus_per_trial=0.5"]
+    directory = begun(*fields)
+    provenance = check_same(directory, experiment(*fields), "f00d")
+    assert (provenance["command"], provenance["data_fingerprint"]) == (COMMAND, "f00d")
+    begin(directory, experiment(*fields), f"{COMMAND} --resume", "f00d", provenance)
+    again = check_same(directory, experiment(*fields), "f00d")
+    assert again["command"] == COMMAND
+    assert [session["command"] for session in again["resumed"]] == [f"{COMMAND} --resume"]
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "data.root=elsewhere",
+        "search.trials=99",
+        "search.time_budget_s=60",
+        "search.epoch_budget=7",
+        "search.patience=3",
+        "search.target=0.9",
+        "search.max_retries=0",
+        "search.trial_timeout=60",
+        "search.keep_checkpoints=1",
+        "resources.cpus_per_trial=2",
+        "resources.gpus_per_trial=0",
+        "resources.max_concurrent=1",
+        "trainer.accelerator=cpu",
+        "trainer.log_every_n_steps=1",
+        "trainer.prediction_images=4",
+        "retrain.epochs=1",
+        "retrain.start=scratch",
+        "retrain.on=train",
+        "retrain.learning_rate=0.5",
+        "tracking.wandb=offline",
+        "tracking.project=other",
+    ],
+)
+def test_what_may_change(begun, experiment, field):
+    directory, changed = begun(), experiment(field)
+    assert changed.to_dict() != experiment().to_dict()
+    assert check_same(directory, changed, "f00d")["command"] == COMMAND
+
+
+def test_the_smallest_improvement_may_change(begun, experiment):
+    directory = begun("search.patience=3")
+    assert check_same(directory, experiment("search.patience=3", "search.min_improvement=0.1"), "f00d")
+
+
+@pytest.mark.parametrize(
+    ("field", "before", "after"),
+    [
+        ("data.source=mnist", "'digits'", "'mnist'"),
+        ("data.image_size=16", "None", "16"),
+        ("data.limit=100", "None", "100"),
+        ("data.validation_fraction=0.5", "0.1", "0.5"),
+        ("data.split_seed=1", "0", "1"),
+        ("search.metric=val_loss", "'val_accuracy'", "'val_loss'"),
+        ("search.mode=min", "None", "'min'"),
+        ("search.sampler=random", "'tpe'", "'random'"),
+        ("search.seed=1", "0", "1"),
+        ("search.start=[{translate: 1}]", "[]", "[{'translate': 1}]"),
+        ("search.warm_start=[other]", "[]", "['other']"),
+        ("scheduler.type=none", "'asha'", "'none'"),
+        ("scheduler.mode=promote", "'stop'", "'promote'"),
+        ("scheduler.max_epochs=31", "30", "31"),
+        ("scheduler.grace_period=2", "1", "2"),
+        ("scheduler.min_peers=5", "None", "5"),
+        ("scheduler.reduction_factor=3", "4", "3"),
+        ("scheduler.quantile=0.5", "0.25", "0.5"),
+        ("trainer.precision=bf16-mixed", "'32'", "'bf16-mixed'"),
+        ("trainer.fast_dev_run=true", "False", "True"),
+        ("space.translate=1", "{'type': 'int', 'lower': 0, 'upper': 4}", "1"),
+        ("space.cutout=4", "None", "4"),
+    ],
+)
+def test_what_would_make_it_another_search_is_refused(begun, experiment, field, before, after):
+    directory, (name, _, _) = begun(), field.partition("=")
+    with pytest.raises(ResumeError) as caught:
+        check_same(directory, experiment(field), "f00d")
+    assert str(caught.value).splitlines() == [
+        f"{name}: the search began with {before}, and now it is {after}",
+        "first can be resumed only as it began: set it back, or choose another --name",
+    ]
+
+
+def test_an_hparam_that_is_searched_no_more_is_refused(begun, experiment):
+    directory = begun()
+    text = "data: {source: digits}\nspace:\n  translate: {type: int, lower: 0, upper: 4}\n"
+    with pytest.raises(ResumeError) as caught:
+        check_same(directory, experiment(text=text), "f00d")
+    told = [line.partition(": ")[0] for line in str(caught.value).splitlines()[:-1]]
+    assert told == ["space.learning_rate", "space.optimizer"]
+    assert "and now it is None" in str(caught.value)
+
+
+def test_other_images_are_refused(begun, experiment):
+    directory = begun()
+    with pytest.raises(ResumeError, match=r"^data: these are not the images that the search began with\nfirst can be"):
+        check_same(directory, experiment(), "beef")
+
+
+def test_everything_that_changed_is_told_at_once(begun, experiment):
+    directory = begun()
+    changes = ["data.limit=100", "search.seed=1", "search.trials=99", "scheduler.max_epochs=9", "space.translate=1"]
+    with pytest.raises(ResumeError) as caught:
+        check_same(directory, experiment(*changes), "beef")
+    told = [line.partition(": ")[0] for line in str(caught.value).splitlines()[:-1]]
+    assert told == ["data.limit", "space.translate", "search.seed", "scheduler.max_epochs", "data"]
+
+
+def test_how_a_value_is_written_changes_nothing(begun, experiment):
+    text = "data: {source: digits}\nspace:\n  width: {type: float, lower: 1e-1, upper: 1.0, log: true}\n"
+    directory = begun(text=text)
+    assert check_same(directory, experiment(text=text.replace("1e-1", "0.10").replace("1.0,", "1,")), "f00d")
