@@ -40,6 +40,11 @@ class Checkpoints:
             self._keep(each, {chosen[0]} if chosen else set())
         self._best = [each for each in best if each.checkpoints]
 
+    def discard(self, path: str) -> None:
+        """Deletes a checkpoint that belongs to no epoch of the study's."""
+        with suppress(OSError):  # a leftover costs space only
+            self.place.delete(path)
+
     def copy(self, source: Trial, target: Trial, epoch: int, path: str) -> None:
         """Gives `target` the checkpoint that `source` has of `epoch`."""
         self.place.copy(source.checkpoints[epoch], path)
@@ -47,6 +52,4 @@ class Checkpoints:
 
     def _keep(self, trial: Trial, epochs: set[int]) -> None:
         for epoch in [epoch for epoch in trial.checkpoints if epoch not in epochs]:
-            path = trial.checkpoints.pop(epoch)
-            with suppress(OSError):  # a leftover costs space only
-                self.place.delete(path)
+            self.discard(trial.checkpoints.pop(epoch))

@@ -23,8 +23,6 @@ from tune.storage import Storage
 from tune.study import StudyRecord
 from tune.trials import ENDED, TRIALS, State, Trial
 
-ALIKE = 3  # trials that fail the same way at the beginning, after which the rest would too
-
 Finished = Literal["finished"]
 
 
@@ -234,6 +232,7 @@ class Conductor:
         trial.attempts += 1
         trial.state = "running"
         self.live[trial.number] = math.inf  # until it has its slot
+        self._hung.discard(trial.number)
         self._seconds_before[trial.number] = trial.seconds
         usable = sorted(trial.checkpoints.items(), reverse=True)
         return Start(trial, tuple(usable))
@@ -252,6 +251,8 @@ class Conductor:
         """
         trial = self.trials[number]
         self.live[number] = time.monotonic()
+        self._hung.discard(number)
+        self._reported[number] = epoch
         trial.seconds = self._seconds_before.get(number, 0.0) + seconds
         if number in self._outcome:
             return True
@@ -263,7 +264,6 @@ class Conductor:
                 self.record.report(number, epoch, value)
                 trial.values[epoch] = value
                 self._new.add(number)
-            self._reported[number] = epoch
             self._judge(trial, epoch)
             if self.interrupted and epoch < self.experiment.scheduler.max_epochs:
                 self._outcome.setdefault(number, ("paused", ""))
@@ -289,6 +289,10 @@ class Conductor:
         """The checkpoint of a trial's latest epoch is whole in the storage."""
         trial = self.trials[number]
         epoch = self._reported[number]
+        outcome, _ = self._outcome.get(number, (None, ""))
+        if outcome == "diverged" or epoch not in trial.values:  # which then could not be recorded
+            self.checkpoints.discard(path)
+            return
         with self._guarded():
             self.record.note(number, **{f"epoch {epoch}": {"checkpoint": path, "seconds": round(trial.seconds, 3)}})
             trial.checkpoints[epoch] = path
@@ -323,7 +327,8 @@ class Conductor:
         with self._guarded():
             self.record.note(number, lost=trial.lost)
         if trial.lost > self.experiment.search.max_retries:
-            self._end(trial, "failed", f"lost {trial.lost} times, the last time: {reason}")
+            times = "once" if trial.lost == 1 else f"{trial.lost} times, the last time"
+            self._end(trial, "failed", f"lost {times}: {reason}")
             return
         trial.state = "paused"
         self.told(trial)
@@ -337,17 +342,7 @@ class Conductor:
         trial.users_mistake = users_mistake
         self.first_traceback = self.first_traceback or traceback
         self._end(trial, "failed", reason)
-        if alike := self._all_fail_alike():
-            self.limits.reason = f"the first {ALIKE} trials failed alike ({alike})"
-
-    def _all_fail_alike(self) -> str:
-        """How the first trials failed, if they all did so, and none that runs has got further than they did."""
-        failed = [trial for trial in self.trials.values() if trial.state == "failed"]
-        furthest = max(trial.epochs for trial in failed)
-        others = [trial for trial in self.trials.values() if trial.state != "failed"]
-        hopeful = [trial for trial in others if trial.state != "running" or trial.epochs > furthest]
-        alike = len({trial.reason for trial in failed}) == 1
-        return failed[0].reason if len(failed) >= ALIKE and alike and not hopeful else ""
+        self.limits.failed(self.trials.values())
 
     def overdue(self) -> list[int]:
         """Trials that have said nothing for longer than `trial_timeout`; each is told once."""

@@ -183,10 +183,12 @@ def begin(
     command: str,
     fingerprint: str,
     before: dict[str, Any] | None = None,
+    study: str = "",
 ) -> None:
     """Makes the directory, with experiment.yaml: the resolved spec, and where and of what it is run.
 
-    before: the provenance of the search that is resumed, which is kept.
+    before: the provenance of the search that is resumed, which is kept. study: the database of the study, if it is
+    in one, without its password.
     """
     session: dict[str, Any] = {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -198,6 +200,8 @@ def begin(
     }
     if before is None:
         provenance: dict[str, Any] = {**session, "data_fingerprint": fingerprint}
+        if study:
+            provenance["study"] = study
     else:
         provenance = {**before, "resumed": [*before.get("resumed", []), session]}
     try:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, ClassVar
 
+from tune.errors import InterruptedSearchError
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -49,6 +51,15 @@ def at_once() -> Iterator[None]:
 
     with _handled(handler):
         yield
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """What is interrupted in here can be gone on with: raises InterruptedSearchError then."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise InterruptedSearchError(getattr(error, "number", Interrupted.latest)) from None
 
 
 @contextmanager

@@ -1,9 +1,12 @@
 """What ends a search before its last trial: time, epochs, a target, or no more progress. Pure but for the clock."""
 
 import time
+from collections.abc import Collection
 
 from tune.sections import SearchConfig
 from tune.trials import Trial
+
+ALIKE = 3  # trials that fail the same way at the beginning, after which the rest would too
 
 
 class Limits:
@@ -59,7 +62,18 @@ class Limits:
         self._since += 1
         if self._since >= search.patience:
             by = f" by more than {search.min_improvement:g}" if search.min_improvement else ""
-            self.reason = f"{self._since} trials did not improve {search.metric}{by} (search.patience)"
+            self.reason = (
+                f"{self._since} trial{'s' * (self._since != 1)} did not improve {search.metric}{by} (search.patience)"
+            )
+
+    def failed(self, trials: Collection[Trial]) -> None:
+        """A trial failed. If all did so alike, and none that runs has got further, the rest would too."""
+        failed = [trial for trial in trials if trial.state == "failed"]
+        furthest = max(trial.epochs for trial in failed)
+        others = [trial for trial in trials if trial.state != "failed"]
+        hopeful = [trial for trial in others if trial.state != "running" or trial.epochs > furthest]
+        if len(failed) >= ALIKE and len({trial.reason for trial in failed}) == 1 and not hopeful:
+            self.reason = f"the first {ALIKE} trials failed alike ({failed[0].reason})"
 
     def _better(self, value: float, than: float, *, orequal: bool = False) -> bool:
         if orequal and value == than:

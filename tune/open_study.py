@@ -5,12 +5,29 @@ from tune.points import grid, to_params
 from tune.rungs import rung_epochs
 from tune.sampler import make_sampler
 from tune.spec import Experiment
-from tune.study import StudyRecord, journal_storage, url_storage
-from tune.warm_start import warm_start
+from tune.study import StudyRecord, check_unused, journal_storage, url_storage
+from tune.warm_start import earlier, warm_start
+
+
+def check_study(experiment: Experiment, storage: str, url: str | None) -> None:
+    """Raises StorageError if a new search could not open its study, or has nothing to start from where it says so.
+
+    Before anything is made: what the user repairs should not have used the name up.
+    """
+    if url:
+        check_unused(url, experiment.name)
+    for source in experiment.search.warm_start:
+        earlier(source, experiment, storage)
 
 
 def open_study(
-    experiment: Experiment, directory: ExperimentDir, storage: str, url: str | None, fingerprint: str
+    experiment: Experiment,
+    directory: ExperimentDir,
+    storage: str,
+    url: str | None,
+    fingerprint: str,
+    *,
+    resume: bool = True,
 ) -> tuple[StudyRecord, list[str]]:
     """The study of `experiment`, in a file of its `directory` or at `url`, and lines for the user.
 
@@ -24,7 +41,7 @@ def open_study(
         experiment.name,
         make_sampler(search, levels, trials=search.trials),
         maximize=search.maximize,
-        resume=True,
+        resume=resume,
     )
     record.mend(experiment.space)
     notes = warm_start(experiment, record, storage, fingerprint)

@@ -8,10 +8,14 @@ from tune.experiment import ExperimentDir, check_name, working_copy
 from tune.problems import nearest
 from tune.spec import RECORD, Experiment
 from tune.storage import open_storage, probe
+from tune.study import shown_url
 
 
-def reopen(storage: str, name: str) -> ExperimentDir:
-    """The directory of an experiment that has begun. Raises ResumeError if there is none of that name."""
+def reopen(storage: str, name: str, setting: str = "--resume") -> ExperimentDir:
+    """The directory of an experiment that has begun. Raises ResumeError if there is none of that name.
+
+    setting: what asks for it, to be named in the error.
+    """
     check_name(name)
     where = open_storage(storage)
     if where.local is None:
@@ -21,7 +25,7 @@ def reopen(storage: str, name: str) -> ExperimentDir:
             [other for other in where.list("") if where.exists(f"{other}/experiment.yaml")] if where.exists("") else []
         )
         there = nearest(name, known) or (f"; there are {', '.join(sorted(known)[:5])}" if known else "")
-        raise ResumeError(f"there is no experiment {name} in {where.uri} to resume{there or '; leave --resume out'}")
+        raise ResumeError(f"{setting}: there is no experiment {name} in {where.uri}{there or '; none has begun there'}")
     if where.local is None:
         return working_copy(where, name, fresh=False)
     return ExperimentDir(where.local / name)
@@ -41,12 +45,17 @@ _FREE: dict[str, set[str] | None] = {
 }  # fmt: skip
 
 
-def check_same(directory: ExperimentDir, experiment: Experiment, fingerprint: str) -> dict[str, Any]:
+def check_same(
+    directory: ExperimentDir, experiment: Experiment, fingerprint: str, study: str | None = None
+) -> dict[str, Any]:
     """The provenance of the experiment in `directory`, of which `experiment` is a continuation.
+
+    study: the database of the study, if it is in one.
 
     Raises ResumeError, with a line for each field, if it is none.
     """
     record, _ = yaml_file.read(directory.spec)
+    provenance = record[RECORD]
     began, now = spec.load(directory.spec).to_dict(), experiment.to_dict()
     problems = []
     for section in now:
@@ -57,9 +66,22 @@ def check_same(directory: ExperimentDir, experiment: Experiment, fingerprint: st
             before, after = began[section].get(field), now[section].get(field)
             if before != after:
                 problems.append(f"{section}.{field}: the search began with {before!r}, and now it is {after!r}")
-    if record[RECORD]["data_fingerprint"] != fingerprint:
+    if began["space"] == now["space"] and _names(began["space"]) != _names(
+        now["space"]
+    ):  # as grids and samplers see it
+        problems.append("space: the search began with its parameters and options in another order")
+    if provenance["data_fingerprint"] != fingerprint:
         problems.append("data: these are not the images that the search began with")
+    if (database := provenance.get("study")) != (shown := study and shown_url(study)):
+        problems.append(f"--study: the search began with {database or 'none'}, and now it is {shown or 'none'}")
     if problems:
         advice = f"{directory.path.name} can be resumed only as it began: set it back, or choose another --name"
         raise ResumeError("\n".join([*problems, advice]))
-    return dict(record[RECORD])
+    return dict(provenance)
+
+
+def _names(value: Any) -> list[str]:
+    """Every name in nested settings, in order."""
+    if not isinstance(value, dict):
+        return []
+    return [name for key, inner in value.items() for name in (str(key), *_names(inner))]

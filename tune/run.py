@@ -90,12 +90,15 @@ def exit_status() -> Iterator[None]:
             click.echo(f"The first failure:\n\n{error.traceback.rstrip()}\n", err=True)
         click.echo(f"error: {error}", err=True)
         sys.exit(1)
-    except (KeyboardInterrupt, InterruptedSearchError) as error:
+    except InterruptedSearchError as error:
         from tune.experiment import command_line
 
         command = command_line(resume=True)
         click.echo(f"interrupted; nothing that was recorded is lost. To go on:\n  {command}", err=True)
-        sys.exit(128 + getattr(error, "number", Interrupted.latest))
+        sys.exit(128 + error.number)
+    except KeyboardInterrupt:
+        click.echo("interrupted before anything was begun", err=True)
+        sys.exit(128 + Interrupted.latest)
 
 
 def _show_plan(file: Path, overrides: tuple[str, ...]) -> None:
@@ -149,16 +152,19 @@ def run(
     from cifar import sources
     from tune import experiment as experiments
     from tune import spec
+    from tune.open_study import check_study
     from tune.resume import check_same, reopen
 
     if file is None:
         assert name is not None, "an experiment that began has a name"
-        directory = reopen(where.storage, name)
+        directory = reopen(where.storage, name, "retry")
         experiment = replace(spec.load(directory.spec), name=name)
     else:
         experiment = spec.load(file, overrides)
         experiment = replace(experiment, name=experiment.name if name is None else name)
         directory = (reopen if resume else experiments.reserve)(where.storage, experiment.name)
+    if not resume:
+        check_study(experiment, where.storage, where.study)
     console = Console(highlight=False)
     data = sources.load_training(experiment.data)
     sources.prepare_test(experiment.data, data)
@@ -168,7 +174,7 @@ def run(
     if experiment.data.source != "digits":  # trials run in other folders
         rooted = experiment.data.model_copy(update={"root": str(sources.resolved_root(experiment.data))})
         experiment = replace(experiment, data=rooted)
-    before = check_same(directory, experiment, data.fingerprint) if resume else None
+    before = check_same(directory, experiment, data.fingerprint, where.study) if resume else None
     job = _Job(experiment, directory, data, where, before, repeat)
     return _on_cluster(job, console)
 
@@ -190,7 +196,9 @@ def _on_cluster(job: _Job, console: "Console") -> "tuple[ExperimentDir, Evaluati
 
     from tune import cluster, winner
     from tune import experiment as experiments
+    from tune.interrupts import resumable
     from tune.report import write_report
+    from tune.study import shown_url
     from tune.summary import Summary, print_closing
 
     experiment, directory, data = job.experiment, job.directory, job.data
@@ -199,8 +207,10 @@ def _on_cluster(job: _Job, console: "Console") -> "tuple[ExperimentDir, Evaluati
         if not share.gpus and experiment.trainer.accelerator == "auto":  # leave the GPUs to those who asked
             on_cpu = experiment.trainer.model_copy(update={"accelerator": "cpu"})
             experiment = replace(experiment, trainer=on_cpu)
-        experiments.begin(directory, experiment, experiments.command_line(), data.fingerprint, job.before)
-        with directory.locked():
+        study = shown_url(job.where.study) if job.where.study else ""
+        command = experiments.command_line()
+        experiments.begin(directory, experiment, command, data.fingerprint, job.before, study)
+        with resumable(), directory.locked():
             cluster.preflight(directory.place, nodes)
             trials, tracked, elapsed = _searched(replace(job, experiment=experiment), share, console)
             chosen = winner.choose(experiment, trials, directory)
@@ -239,7 +249,9 @@ def _searched(job: _Job, share: "Share", console: "Console") -> "tuple[list[Tria
 
     experiment, directory = job.experiment, job.directory
     tracked, note = tracking.resolve(experiment.tracking, experiment.name, directory.wandb)
-    record, notes = open_study(experiment, directory, job.where.storage, job.where.study, job.data.fingerprint)
+    record, notes = open_study(
+        experiment, directory, job.where.storage, job.where.study, job.data.fingerprint, resume=job.before is not None
+    )
     if job.repeat:
         notes.append(f"failed trials that run again: {record.repeat_failed()}")
     for line in filter(None, [note, *notes]):
@@ -255,7 +267,7 @@ def _searched(job: _Job, share: "Share", console: "Console") -> "tuple[list[Tria
 def _opening(job: _Job, share: "Share", ended: int) -> str:
     experiment = job.experiment
     again = f", {ended} of them ended before" if job.before else ""
-    slots = f"in {share.slots} slots of {share}"
+    slots = f"in {share.slots} slot{'s' * (share.slots != 1)} of {share}"
     return f"{experiment.name}: {experiment.search.trials} trials{again}, {slots}; {job.directory.place.uri}"
 
 

@@ -50,13 +50,9 @@ def url_storage(url: str) -> BaseStorage:
 
     Raises StorageError if it cannot be reached; the message hides the password.
     """
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+    from sqlalchemy.exc import SQLAlchemyError
 
-    try:
-        shown = make_url(url).render_as_string(hide_password=True)
-    except ArgumentError:
-        raise StorageError("--study: must be a database URL, as in postgresql://user@host/name") from None
+    shown = shown_url(url)
     try:
         return RDBStorage(url)
     except ImportError as error:
@@ -65,6 +61,27 @@ def url_storage(url: str) -> BaseStorage:
     except (SQLAlchemyError, StorageInternalError, RuntimeError, ValueError) as error:
         reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
         raise StorageError(f"--study {shown}: {reason}; check the URL and that the database runs") from None
+
+
+def shown_url(url: str) -> str:
+    """A database's URL without its password. Raises StorageError if it is none."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        return make_url(url).render_as_string(hide_password=True)
+    except ArgumentError:
+        raise StorageError("--study: must be a database URL, as in postgresql://user@host/name") from None
+
+
+def check_unused(url: str, name: str) -> None:
+    """Raises NameTakenError if the database holds a study of that name, StorageError if it cannot be read."""
+    if name in optuna.get_all_study_names(url_storage(url)):
+        raise _taken(name)
+
+
+def _taken(name: str) -> NameTakenError:
+    return NameTakenError(f"the study {name} exists; choose another --name, or go on with --resume")
 
 
 class StudyRecord:
@@ -83,7 +100,7 @@ class StudyRecord:
                     load_if_exists=resume,
                 )
         except DuplicatedStudyError:
-            raise NameTakenError(f"the study {name} exists; choose another --name, or go on with --resume") from None
+            raise _taken(name) from None
         self._handles: dict[int, optuna.Trial] = {}
 
     def trials(self) -> list[Trial]:

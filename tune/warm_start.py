@@ -1,11 +1,10 @@
 """Warm start: trials of earlier experiments from which the sampler learns."""
 
-from pathlib import Path
-
 from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 
 from tune import spec, yaml_file
 from tune.errors import ResumeError
+from tune.experiment import ExperimentDir
 from tune.points import fit
 from tune.resume import reopen
 from tune.spec import RECORD, Experiment
@@ -23,16 +22,26 @@ def warm_start(experiment: Experiment, record: StudyRecord, storage: str, finger
     return [_learn(source, experiment, record, storage, fingerprint) for source in experiment.search.warm_start]
 
 
-def _learn(source: str, experiment: Experiment, record: StudyRecord, storage: str, fingerprint: str) -> str:
-    path = Path(source).expanduser()
-    directory = reopen(str(path.parent), path.name) if len(path.parts) > 1 else reopen(storage, source)
+def earlier(source: str, experiment: Experiment, storage: str) -> tuple[ExperimentDir, list[FrozenTrial]]:
+    """An experiment that `search.warm_start` names, by name in `storage` or by its path or URI, and its trials.
+
+    Raises ResumeError if it is missing or ranks its trials by another metric, StorageError if it cannot be read.
+    """
+    path, mark, options = source.partition("?") if "://" in source else (source, "", "")
+    folder, slash, name = path.rstrip("/").rpartition("/")
+    directory = reopen((folder or "/") + mark + options if slash else storage, name, "search.warm_start")
     theirs, mine = spec.load(directory.spec).search, experiment.search
-    if (theirs.metric, theirs.maximize) != (mine.metric, mine.maximize):
+    modes = ["max" if search.maximize else "min" for search in (theirs, mine)]
+    if theirs.metric != mine.metric or modes[0] != modes[1]:
         raise ResumeError(
-            f"search.warm_start: {source} ranks its trials by {theirs.metric}, this search by {mine.metric}; "
-            "leave it out"
+            f"search.warm_start: {source} ranks its trials by {theirs.metric} ({modes[0]}), this search by "
+            f"{mine.metric} ({modes[1]}); leave it out"
         )
-    _, trials = read_journal(directory.journal)
+    return directory, read_journal(directory.journal)[1]
+
+
+def _learn(source: str, experiment: Experiment, record: StudyRecord, storage: str, fingerprint: str) -> str:
+    directory, trials = earlier(source, experiment, storage)
     known = record.learned_from(source)
     given, left_out = 0, []
     for trial in trials:

@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -222,8 +221,9 @@ class Started:
 
 
 @pytest.fixture
-def start(folder: Path) -> Callable[..., Started]:
+def start(folder: Path) -> Iterator[Callable[..., Started]]:
     """Begins `python -m …` in `folder`, with nothing of the machine's W&B settings."""
+    begun: list[Started] = []
 
     def begin(*arguments: object, **variables: str) -> Started:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
@@ -239,9 +239,13 @@ def start(folder: Path) -> Callable[..., Started]:
                 signal.SIGINT, signal.default_int_handler
             ),  # a background shell's ignore it
         )
-        return Started(process)
+        begun.append(Started(process))
+        return begun[-1]
 
-    return begin
+    yield begin
+    for each in begun:
+        if each.process.returncode is None:  # a test that failed left it behind
+            each.kill(signal.SIGKILL)
 
 
 @pytest.fixture

@@ -278,7 +278,7 @@ def test_an_s3_that_is_down_for_ten_seconds_is_ridden_out_and_a_killed_driver_go
     def epochs(count: int) -> bool:
         if not storage.exists("test/study.journal"):
             return False
-        storage.download("test", experiment)
+        storage.download("test/study.journal", experiment / "study.journal")
         return some_epochs(experiment, count)()
 
     run = start(*command)

@@ -213,14 +213,14 @@ def test_an_epoch_that_is_trained_again_costs_the_budget_nothing(session):
     assert one.conductor.over == "the search's 4 epochs were trained (search.epoch_budget)"
 
 
-@pytest.mark.parametrize(("retries", "times"), [(0, 1), (2, 3)])
-def test_a_trial_that_is_lost_too_often_has_failed(session, retries, times):
+@pytest.mark.parametrize(("retries", "words"), [(0, "lost once"), (2, "lost 3 times, the last time")])
+def test_a_trial_that_is_lost_too_often_has_failed(session, retries, words):
     fields = (*NO_STOPPING, f"search.max_retries={retries}")
-    for _ in range(times):
+    for _ in range(retries + 1):
         one = session(*fields)  # losses of earlier sessions count
         assert one.fill() == [0]
         lose(one, 0, "its node was lost")
-    assert states(one) == {0: ("failed", f"lost {times} times, the last time: its node was lost")}
+    assert states(one) == {0: ("failed", f"{words}: its node was lost")}
     assert one.fill() == [1]
 
 
@@ -333,8 +333,30 @@ def test_what_a_hung_trial_was_lost_for_is_told(session):
     time.sleep(0.06)
     assert one.conductor.overdue() == [0]
     lose(one, 0, "its process was killed")
-    why = "lost 1 times, the last time: it reported nothing for 0.05 s (search.trial_timeout)"
+    why = "lost once: it reported nothing for 0.05 s (search.trial_timeout)"
     assert states(one) == {0: ("failed", why)}
+
+
+def test_a_trial_that_hung_and_is_lost_when_it_was_to_pause_is_watched_again(session):
+    one = session("scheduler.mode=promote", "search.trial_timeout=0.05", "search.trials=1")
+    one.fill()
+    one.measure(0, 0.6)
+    time.sleep(0.06)
+    assert one.conductor.overdue() == [0]
+    lose(one, 0, "its process was killed")
+    assert one.fill() == [0]
+    time.sleep(0.06)
+    assert one.conductor.overdue() == [0]
+
+
+def test_a_report_that_came_after_all_is_no_reason_for_a_later_loss(session):
+    one = session(*NO_STOPPING, "search.trial_timeout=0.05", "search.max_retries=0")
+    one.fill()
+    time.sleep(0.06)
+    assert one.conductor.overdue() == [0]
+    one.measure(0, 0.6)
+    lose(one, 0, "its node was lost")
+    assert states(one) == {0: ("failed", "lost once: its node was lost")}
 
 
 def test_a_trial_that_waits_for_its_slot_is_not_overdue(session):
@@ -374,6 +396,14 @@ def test_a_trial_whose_value_is_no_number_has_diverged(session, lost):
     trial = one.record.trials()[0]
     assert (trial.state, trial.reason, trial.values) == ("diverged", why, {1: 0.9})
     assert one.fill() == [2], "it is not repeated"
+
+
+def test_a_checkpoint_of_what_is_no_number_is_not_kept(session):
+    one = session(*NO_STOPPING)
+    one.fill()
+    assert one.measure(0, 0.6, broken="val_loss was inf at epoch 1")
+    assert not (one.folder / one.save(0)).exists()
+    assert one.trials[0].checkpoints == {}
 
 
 def test_what_diverged_is_no_peer_at_the_rung(session):
@@ -473,7 +503,7 @@ SLOPES = [[0.1, 0.2, 0.8, 0.9], [0.1, 0.2, 0.3, 0.4], [0.1, 0.2, 0.3, 0.4]]
     [
         ("search.epoch_budget=5", [2, 2, 1], [], "the search's 5 epochs were trained (search.epoch_budget)"),
         ("search.target=0.8", [3, 2, 2], [], "trial 0 reached val_accuracy 0.8 (search.target 0.8)"),
-        ("search.patience=1", [4, 4, 3], [0, 1], "1 trials did not improve val_accuracy (search.patience)"),
+        ("search.patience=1", [4, 4, 3], [0, 1], "1 trial did not improve val_accuracy (search.patience)"),
     ],
 )
 def test_a_limit_stops_the_trials_that_run_and_starts_no_more(session, limit, epochs, completed, reason):
@@ -539,6 +569,17 @@ def test_a_study_that_cannot_be_written_ends_the_search_which_goes_on_later(sess
     assert [start.trial.values for start in again.began] == [{1: 0.5}, {1: 0.5}]
     assert [start.checkpoints[0][0] for start in again.began] == [1, 1]
     assert again.conductor.over == ""
+
+
+def test_a_checkpoint_of_an_epoch_that_could_not_be_recorded_is_not_taken_for_anothers(session, disk):
+    one = session(*NO_STOPPING)
+    one.fill()
+    one.train(0, 0.5)
+    disk(full)
+    assert one.measure(0, 0.6)
+    disk(None)
+    one.save(0)
+    assert one.record.trials()[0].checkpoints == {1: "trials/00000/checkpoint_000001"}
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,9 @@
 import pytest
 from optuna.study import StudyDirection
 
-from tune.errors import StorageError
+from tune.errors import NameTakenError, ResumeError, StorageError
 from tune.experiment import ExperimentDir, begin
-from tune.open_study import open_study
+from tune.open_study import check_study, open_study
 
 STARTS = "search.start=[{learning_rate: 0.5, translate: 3}, {optimizer: sgd, momentum: 0.75}]"
 GRID = "space={translate: {type: int, lower: 0, upper: 4}}"
@@ -109,3 +109,21 @@ def test_a_database_that_cannot_be_used_is_told(opened, storage, url, message):
     with pytest.raises(StorageError, match=f"^{message}"):
         opened(url=url)
     assert list((storage / "first").iterdir()) == []
+
+
+def test_a_study_in_a_database_is_no_other_searchs(opened, experiment, storage, database):
+    opened(url=database)
+    with pytest.raises(NameTakenError, match=r"^the study search exists; .* --name, or go on with --resume$"):
+        check_study(experiment(), str(storage), database)
+    (storage / "second").mkdir()
+    with pytest.raises(NameTakenError, match=r"^the study search exists"):
+        open_study(experiment(), ExperimentDir(storage / "second"), str(storage), database, "f00d", resume=False)
+
+
+def test_what_a_new_search_starts_from_is_looked_at_before_it_begins(experiment, storage):
+    check_study(experiment(), str(storage), None)
+    with pytest.raises(ResumeError, match=r"^search\.warm_start: there is no experiment earlier in "):
+        check_study(experiment("search.warm_start=[earlier]"), str(storage), None)
+    with pytest.raises(StorageError, match=r"^--study: must be a database URL"):
+        check_study(experiment(), str(storage), "study.db")
+    assert list(storage.iterdir()) == []

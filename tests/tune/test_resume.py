@@ -1,8 +1,11 @@
+import re
+
 import pytest
 
 from tune.errors import ResumeError, StorageError
 from tune.experiment import ExperimentDir, begin
 from tune.resume import check_same, reopen
+from tune.study import shown_url
 
 COMMAND = "python -m tune.run --space search.yaml"
 
@@ -33,7 +36,7 @@ def test_an_experiment_that_began_is_found_by_its_name(begun, tmp_path, monkeypa
 @pytest.mark.parametrize(
     ("there", "name", "advice"),
     [
-        ([], "first", "; leave --resume out"),
+        ([], "first", "; none has begun there"),
         (["quickstart", "resnet"], "quikstart", "; did you mean 'quickstart'?"),
         (["f", "c", "e", "a", "d", "b"], "xyz", "; there are a, b, c, d, e"),
     ],
@@ -45,12 +48,12 @@ def test_an_experiment_that_is_not_there(begun, tmp_path, there, name, advice):
     (tmp_path / "experiments" / "quikstarts").mkdir()  # has not begun, and is not suggested
     with pytest.raises(ResumeError) as caught:
         reopen(str(tmp_path / "experiments"), name)
-    assert str(caught.value) == f"there is no experiment {name} in {tmp_path / 'experiments'} to resume{advice}"
+    assert str(caught.value) == f"--resume: there is no experiment {name} in {tmp_path / 'experiments'}{advice}"
 
 
 def test_a_storage_that_is_not_there_is_not_made(tmp_path):
     with pytest.raises(
-        ResumeError, match=r"^there is no experiment first in .*/nowhere to resume; leave --resume out$"
+        ResumeError, match=r"^--resume: there is no experiment first in .*/nowhere; none has begun there$"
     ):
         reopen(str(tmp_path / "nowhere"), "first")
     assert list(tmp_path.iterdir()) == []
@@ -179,3 +182,40 @@ def test_how_a_value_is_written_changes_nothing(begun, experiment):
     text = "data: {source: digits}\nspace:\n  width: {type: float, lower: 1e-1, upper: 1.0, log: true}\n"
     directory = begun(text=text)
     assert check_same(directory, experiment(text=text.replace("1e-1", "0.10").replace("1.0,", "1,")), "f00d")
+
+
+ORDER = "space: the search began with its parameters and options in another order"
+OPTIONS = "      sgd: {momentum: {type: float, lower: 0.5, upper: 0.99}}\n", "      adamw:\n"
+PARAMETERS = (
+    "  learning_rate: {type: float, lower: 1e-4, upper: 1.0, log: true}\n",
+    "  translate: {type: int, lower: 0, upper: 4}\n",
+)
+
+
+@pytest.mark.parametrize("two", [OPTIONS, PARAMETERS], ids=["options", "parameters"])
+def test_the_order_of_the_space_is_part_of_it(begun, experiment, two):
+    space = "data: {source: digits}\nspace:\n  optimizer:\n    type: categorical\n    options:\n" + "".join(OPTIONS)
+    directory = begun(text=space + "".join(PARAMETERS))
+    reordered = (space + "".join(PARAMETERS)).replace("".join(two), "".join(reversed(two)))
+    with pytest.raises(ResumeError, match=f"^{re.escape(ORDER)}\n"):
+        check_same(directory, experiment(text=reordered), "f00d")
+
+
+@pytest.mark.parametrize(
+    ("began", "now"),
+    [("", "sqlite:///a.db"), ("sqlite:///a.db", None), ("sqlite:///a.db", "sqlite:///b.db")],
+)
+def test_a_search_goes_on_in_the_study_that_it_began(experiment, tmp_path, began, now):
+    directory = ExperimentDir(tmp_path / "first")
+    begin(directory, experiment(), COMMAND, "f00d", study=began)
+    expected = f"--study: the search began with {began or 'none'}, and now it is {now or 'none'}"
+    with pytest.raises(ResumeError, match=f"^{re.escape(expected)}\n"):
+        check_same(directory, experiment(), "f00d", now)
+    assert check_same(directory, experiment(), "f00d", began or None).get("study", "") == began
+
+
+def test_the_password_of_the_study_is_neither_kept_nor_compared(experiment, tmp_path):
+    directory = ExperimentDir(tmp_path / "first")
+    begin(directory, experiment(), COMMAND, "f00d", study=shown_url("postgresql://me:secret@host/name"))
+    assert "secret" not in directory.spec.read_text()
+    assert check_same(directory, experiment(), "f00d", "postgresql://me:another@host/name")
