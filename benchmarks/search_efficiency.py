@@ -92,12 +92,7 @@ class OursPromote(OursStop):
         return "pause"
 
     def next_paused(self, finishing: bool) -> int | None:
-        # Only the best of each rung can be promoted; to rank hundreds again at each event is slow.
-        best: dict[int, int] = {}
-        for number, rung in self.paused.items():
-            values, other = self.rungs.values[rung], best.get(rung, number)
-            best[rung] = max(number, other, key=lambda one: (values[one], -one))
-        found = self.rungs.promotable({number: rung for rung, number in best.items()}, finishing=finishing)
+        found = self.rungs.promotable(self.paused, finishing=finishing)
         if found is None:
             return None
         del self.paused[found[0]]

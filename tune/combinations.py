@@ -54,8 +54,8 @@ def _of_scheduler(scheduler: SchedulerConfig | None, search: SearchConfig | None
     if scheduler is None:
         return
     kind, grace, longest = scheduler.type, scheduler.grace_period, scheduler.max_epochs
-    if scheduler.mode == "promote" and kind != "asha":
-        rule = f"is for scheduler.type asha only: {kind} pauses no trial at a rung; leave mode out, or use asha"
+    if scheduler.mode is not None and kind != "asha":
+        rule = f"is for scheduler.type asha only: {kind} has one way alone; leave mode out, or use asha"
         yield Problem(("scheduler", "mode"), rule, scheduler.mode)
     if kind in ("asha", "hyperband", "median") and grace > longest:
         yield Problem(("scheduler", "grace_period"), f"must be at most max_epochs, {longest}", grace)

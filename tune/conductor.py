@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 from tune.checkpoints import Checkpoints
@@ -21,23 +21,9 @@ from tune.spec import Experiment
 from tune.stopping import make_rule
 from tune.storage import Storage
 from tune.study import StudyRecord
-from tune.trials import ENDED, TRIALS, State, Trial
+from tune.trials import ENDED, TRIALS, Start, State, Trial
 
 Finished = Literal["finished"]
-
-
-@dataclass(frozen=True)
-class Start:
-    """A trial to be started. checkpoints: (epoch, path in the experiment directory), the one to go on from first."""
-
-    trial: Trial
-    checkpoints: tuple[tuple[int, str], ...]
-
-    @property
-    def folder(self) -> str:
-        """Where this attempt's checkpoints go: never where an earlier attempt's are."""
-        name = f"{self.trial.number:05d}"
-        return name if self.trial.attempts == 1 else f"{name}.{self.trial.attempts}"
 
 
 class Conductor:
@@ -59,7 +45,7 @@ class Conductor:
         search, scheduler = experiment.search, experiment.scheduler
         self.rule = make_rule(scheduler, search)
         self.pauses: tuple[int, ...] = ()
-        if scheduler.type == "asha" and scheduler.mode == "promote":
+        if scheduler.promotes:
             self.pauses = rung_epochs(scheduler.grace_period, scheduler.reduction_factor, scheduler.max_epochs)
         elif scheduler.type == "pbt":
             self.pauses = tuple(range(scheduler.grace_period, scheduler.max_epochs, scheduler.grace_period))
@@ -108,6 +94,7 @@ class Conductor:
             elif state == "stopped" or epoch >= self.experiment.scheduler.max_epochs:
                 self.waiting.remove(trial)
                 self._end(trial, state, reason)
+        self._end_hopeless()
 
     # -- what runs next
 
@@ -163,16 +150,27 @@ class Conductor:
 
     def _promoted(self, *, finishing: bool) -> Trial | None:
         """The paused trial that goes on, if one may."""
-        if self.experiment.scheduler.mode != "promote" or not isinstance(self.rule, Rungs):
+        if not self.experiment.scheduler.promotes or not isinstance(self.rule, Rungs):
             return None
-        paused = {trial.number: trial.epochs for trial in self.trials.values() if self._at_rung(trial)}
-        found = self.rule.promotable(paused, finishing=finishing)
+        found = self.rule.promotable(self._paused(), finishing=finishing)
         if found is None:
             return None
         number, verdict = found
         trial = self.trials[number]
         self._note_judged(trial, trial.epochs, str(verdict))
         return trial
+
+    def _end_hopeless(self) -> None:
+        """Ends the paused trials that will not go on, whatever comes: their checkpoints only take space."""
+        if not self.experiment.scheduler.promotes or not isinstance(self.rule, Rungs):
+            return
+        trials = len(self.trials) + max(0, self._planned - self.proposed)
+        for number, verdict in self.rule.hopeless(self._paused(), trials):
+            self._end(self.trials[number], "stopped", str(verdict))
+
+    def _paused(self) -> dict[int, int]:
+        """The rungs of the trials that wait at one."""
+        return {trial.number: trial.epochs for trial in self.trials.values() if self._at_rung(trial)}
 
     def _exchange(self) -> None:
         """At an epoch that all of a population have reached, copies of the best take the places of the worst.
@@ -184,7 +182,7 @@ class Conductor:
         if epoch is None or self._unproposed:
             return
         members = standing_at(self.trials.values(), epoch)
-        if any(trial.state not in ENDED and not _waits_after(trial, epoch) for trial in members):
+        if any(trial.state not in ENDED and not trial.waits_after(epoch) for trial in members):
             return
         plan = exchange(members, epoch, scheduler.quantile, search.seed, maximize=search.maximize)
         self._breed(plan)
@@ -221,7 +219,7 @@ class Conductor:
 
     def _at_rung(self, trial: Trial) -> bool:
         epoch = trial.epochs
-        return self._pauses_at(trial, epoch) and _waits_after(trial, epoch) and epoch not in trial.judged
+        return self._pauses_at(trial, epoch) and trial.waits_after(epoch) and epoch not in trial.judged
 
     def _pauses_at(self, trial: Trial, epoch: int) -> bool:
         """Whether a trial waits there for others. In a population, one that repeats a failed trial has no part."""
@@ -308,6 +306,7 @@ class Conductor:
         if state == "paused":
             trial.state = "paused"
             self.told(trial)
+            self._end_hopeless()
             return
         self._end(trial, state, reason)
 
@@ -317,7 +316,7 @@ class Conductor:
         self.live.pop(number, None)
         if number in self._outcome:  # it had been told to stop already
             self.ended(number)
-            if trial.state == "paused" and not _waits_after(trial, trial.epochs):
+            if trial.state == "paused" and not trial.waits_after(trial.epochs):
                 self.waiting.append(trial)  # that epoch is trained again
             return
         if number in self._hung:
@@ -390,10 +389,6 @@ class Conductor:
             yield
         except OSError as error:
             self.trouble = self.trouble or error
-
-
-def _waits_after(trial: Trial, epoch: int) -> bool:
-    return trial.state == "paused" and epoch in trial.checkpoints
 
 
 def _is_past(trial: Trial, epoch: int) -> bool:

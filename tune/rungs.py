@@ -4,7 +4,7 @@ Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020 (
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 
@@ -93,12 +93,29 @@ class Rungs:
         for epoch in sorted(set(paused.values()), reverse=True):
             if not finishing and not self._enough(epoch):
                 continue
-            here = [number for number, rung in paused.items() if rung == epoch]
-            verdicts = [(number, self.standing(number, epoch, at_least=int(finishing))) for number in here]
-            number, best = min(verdicts, key=lambda pair: pair[1].rank)
-            if best.passes:
-                return number, best
+            number = self._best_first((number for number, rung in paused.items() if rung == epoch), epoch)[0]
+            verdict = self.standing(number, epoch, at_least=int(finishing))
+            if verdict.passes:
+                return number, verdict
         return None
+
+    def hopeless(self, paused: Mapping[int, int], trials: int) -> list[tuple[int, Verdict]]:
+        """The `paused` trials that will not be promoted, though all of `trials` came, and why: ranks only get worse."""
+        found, passing = [], set[int]()
+        to_come = trials - sum(len(self.values.get(epoch, {})) for epoch in self.epochs[:1])  # to a rung, at most
+        for epoch in self.epochs:
+            seen = self.values.get(epoch, {})
+            to_come += len(passing - seen.keys())
+            ranking = self._best_first(seen, epoch)
+            keep = max(1, (len(seen) + to_come) // self.reduction_factor)
+            passing, behind = set(ranking[:keep]), ranking[keep:]
+            found += [(number, self.standing(number, epoch)) for number in behind if paused.get(number) == epoch]
+        return found
+
+    def _best_first(self, numbers: Iterable[int], epoch: int) -> list[int]:
+        """Trials by their values at a rung; of equal ones the earlier trial first."""
+        seen = self.values.get(epoch, {})
+        return sorted(numbers, key=lambda number: (-seen[number] if self.maximize else seen[number], number))
 
     def standing(self, number: int, epoch: int, *, at_least: int = 0) -> Verdict:
         """Where a paused trial stands at its rung, where `at_least` so many pass."""

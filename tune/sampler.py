@@ -175,10 +175,10 @@ class History:
         self._finished: dict[int, tuple[FrozenTrial, dict[int, float]]] = {}
 
     def comparable(self, trials: Iterable[FrozenTrial], maximize: bool) -> list[FrozenTrial]:
-        """The trials to learn from: COMPLETE with their values at the chosen level, or RUNNING; none if too few.
+        """The trials to learn from, COMPLETE with their values at the chosen level; none if too few.
 
         The level is the highest that d + 2 trials reached, d being the number of parameters of the largest trial.
-        Trials that were stopped or are paused below it are left out: as bad examples they would outnumber all
+        Those that were stopped, pause or train below it are left out: as bad examples they would outnumber all
         others, though many were good. Diverged ones count as the worst seen.
         """
         known = [(trial, self._values(trial)) for trial in trials]
@@ -195,8 +195,6 @@ class History:
                 view.append(_completed(trial, values[level]))
             elif _diverged(trial):
                 view.append(_completed(trial, worst))
-            elif trial.state is TrialState.RUNNING and max(trial.intermediate_values, default=0) not in self.levels:
-                view.append(trial)
         return view
 
     def _values(self, trial: FrozenTrial) -> dict[int, float]:

@@ -82,12 +82,12 @@ class SchedulerConfig(Section):
         ),
     ] = "asha"
     mode: Annotated[
-        Literal["stop", "promote"],
+        Literal["stop", "promote"] | None,
         Field(
-            description="Of asha. stop ends a trial below its rung's cutoff; promote pauses every trial at its rung "
-            "with a checkpoint, and the best go on when a slot is free"
+            description="Of asha. promote (default) pauses every trial at its rung with a checkpoint, and the best go "
+            "on when a slot is free; stop ends a trial below its rung's cutoff"
         ),
-    ] = "stop"
+    ] = None
     max_epochs: Annotated[int, Field(ge=1, le=100_000, description="Length of a full training")] = 30
     grace_period: Annotated[
         int, Field(ge=1, description="Epochs before the first comparison; with pbt, between two")
@@ -100,6 +100,11 @@ class SchedulerConfig(Section):
         Field(ge=2, le=1000, description="One in so many trials passes a rung; rungs lie this factor apart"),
     ] = 4
     quantile: Annotated[float, Field(gt=0, le=0.5, description="Of pbt: share of the population replaced")] = 0.25
+
+    @property
+    def promotes(self) -> bool:
+        """Whether trials pause at rungs, and the best go on."""
+        return self.type == "asha" and self.mode != "stop"
 
 
 class ResourcesConfig(Section):

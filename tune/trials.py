@@ -44,6 +44,10 @@ class Trial:
         """Epochs that it cost: those of the trial whose checkpoint it began from are not its own."""
         return self.epochs - (self.parent[1] if self.parent and self.values else 0)
 
+    def waits_after(self, epoch: int) -> bool:
+        """Whether it is paused, and can go on from its checkpoint of `epoch`."""
+        return self.state == "paused" and epoch in self.checkpoints
+
     def best(self, maximize: bool) -> tuple[int, float] | None:
         """(epoch, value) of the best finite value; the latest of equal ones, whose checkpoint is the one kept."""
         return _best(self.values, maximize)
@@ -51,6 +55,20 @@ class Trial:
     def best_kept(self, maximize: bool) -> tuple[int, float] | None:
         """The same among the epochs that have a checkpoint."""
         return _best({epoch: self.values[epoch] for epoch in self.checkpoints if epoch in self.values}, maximize)
+
+
+@dataclass(frozen=True)
+class Start:
+    """A trial to be started. checkpoints: (epoch, path in the experiment directory), the one to go on from first."""
+
+    trial: Trial
+    checkpoints: tuple[tuple[int, str], ...]
+
+    @property
+    def folder(self) -> str:
+        """Where this attempt's checkpoints go: never where an earlier attempt's are."""
+        name = f"{self.trial.number:05d}"
+        return name if self.trial.attempts == 1 else f"{name}.{self.trial.attempts}"
 
 
 def _best(values: dict[int, float], maximize: bool) -> tuple[int, float] | None:

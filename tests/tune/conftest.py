@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from tune.conductor import Conductor, Start
+from tune.conductor import Conductor
 from tune.errors import SpecError
 from tune.experiment import ExperimentDir
 from tune.open_study import open_study
 from tune.spec import Experiment, load
-from tune.trials import Trial
+from tune.trials import Start, Trial
 
 SPACE = """\
 data: {source: digits}

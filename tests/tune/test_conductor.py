@@ -5,6 +5,7 @@ import time
 import pytest
 
 NO_STOPPING = ("scheduler.type=none", "scheduler.max_epochs=4", "search.sampler=random")
+STOP = "scheduler.mode=stop"
 PROMOTE = ("scheduler.mode=promote", "scheduler.reduction_factor=2", "scheduler.max_epochs=4", "search.sampler=random")
 GRID = "space={translate: {type: int, lower: 0, upper: 2}, flip: {type: categorical, options: [true, false]}}"
 
@@ -68,7 +69,7 @@ def test_every_trial_runs_once_and_then_the_search_is_finished(session):
 
 @pytest.mark.parametrize(
     "fields",
-    [NO_STOPPING, ("scheduler.reduction_factor=2", "scheduler.max_epochs=4"), PROMOTE],
+    [NO_STOPPING, (STOP, "scheduler.reduction_factor=2", "scheduler.max_epochs=4"), PROMOTE],
     ids=["none", "stop", "promote"],
 )
 def test_more_trials_extend_a_finished_search(session, fields):
@@ -125,11 +126,28 @@ def test_those_that_were_not_promoted_end_with_their_standing(session):
     values = [[0.5], [0.7, 0.8, 0.8, 0.9], [0.6]]
     one = session(*PROMOTE, "search.trials=3", value=values).run()
     assert states(one) == {
-        0: ("stopped", "stopped at rung 1: 0.5 ranks 3 of 3, 1 pass (cutoff 0.7)"),
+        0: ("stopped", "stopped at rung 1: 0.5 ranks 2 of 2, 1 pass (cutoff 0.7)"),
         1: ("completed", ""),
         2: ("stopped", "stopped at rung 1: 0.6 ranks 2 of 3, 1 pass (cutoff 0.7)"),
     }
     assert one.trials[1].seconds == 4, "of all its attempts"
+
+
+def test_what_can_no_longer_be_promoted_ends_at_once_and_leaves_no_checkpoint(session):
+    values = [[0.5], [0.9, 0.9, 0.9, 0.9], [0.6], [0.7, 0.7]]
+    one = session(*PROMOTE, "search.trials=4", "search.keep_checkpoints=1", value=values)
+    for number in (0, 1, 1):
+        assert one.fill() == [number]
+        one.train(number)
+    assert [trial.state for trial in one.trials.values()] == ["paused", "paused"], "two of four may pass"
+    assert one.fill() == [2]
+    one.train(2)
+    assert states(one)[0] == ("stopped", "stopped at rung 1: 0.5 ranks 3 of 3, 1 pass (cutoff 0.9)")
+    one.run()
+    assert {number: state for number, (state, _) in states(one).items()} == {
+        0: "stopped", 1: "completed", 2: "stopped", 3: "stopped"
+    }  # fmt: skip
+    assert one.kept() == {1: [4]}
 
 
 def test_the_best_gets_to_the_end_though_too_few_stand_at_each_rung(session):
@@ -147,7 +165,7 @@ def test_those_that_pause_when_the_search_is_over_end_with_its_reason(session):
 
 
 def test_a_trial_below_its_rungs_cutoff_is_told_to_stop_and_why_is_recorded(session):
-    fields = ("scheduler.reduction_factor=2", "scheduler.max_epochs=2", "search.trials=2")
+    fields = (STOP, "scheduler.reduction_factor=2", "scheduler.max_epochs=2", "search.trials=2")
     one = session(*fields, slots=2)
     one.fill()
     assert not one.measure(0, 0.7)
@@ -161,7 +179,7 @@ def test_a_trial_below_its_rungs_cutoff_is_told_to_stop_and_why_is_recorded(sess
 
 
 def test_what_was_told_to_stop_stays_so_whatever_it_reports(session):
-    fields = ("scheduler.reduction_factor=2", "scheduler.max_epochs=4", "search.trials=2")
+    fields = (STOP, "scheduler.reduction_factor=2", "scheduler.max_epochs=4", "search.trials=2")
     one = session(*fields, slots=2)
     one.fill()
     one.measure(0, 0.7)
@@ -236,7 +254,7 @@ def test_preemption_is_not_counted(session):
 
 
 def test_a_trial_lost_after_it_was_told_to_stop_is_stopped(session):
-    one = session("scheduler.reduction_factor=2", "search.max_retries=0", "search.trials=2", slots=2)
+    one = session(STOP, "scheduler.reduction_factor=2", "search.max_retries=0", "search.trials=2", slots=2)
     one.fill()
     one.measure(0, 0.7)
     one.measure(1, 0.5)
@@ -407,7 +425,7 @@ def test_a_checkpoint_of_what_is_no_number_is_not_kept(session):
 
 
 def test_what_diverged_is_no_peer_at_the_rung(session):
-    one = session("scheduler.reduction_factor=2", "scheduler.max_epochs=2", "search.trials=3", slots=3)
+    one = session(STOP, "scheduler.reduction_factor=2", "scheduler.max_epochs=2", "search.trials=3", slots=3)
     one.fill()
     assert one.measure(0, 0.9, broken="val_loss was inf at epoch 1")
     assert not one.measure(1, 0.5)

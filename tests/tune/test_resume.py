@@ -131,7 +131,7 @@ def test_the_smallest_improvement_may_change(begun, experiment):
         ("search.start=[{translate: 1}]", "[]", "[{'translate': 1}]"),
         ("search.warm_start=[other]", "[]", "['other']"),
         ("scheduler.type=none", "'asha'", "'none'"),
-        ("scheduler.mode=promote", "'stop'", "'promote'"),
+        ("scheduler.mode=stop", "None", "'stop'"),
         ("scheduler.max_epochs=31", "30", "31"),
         ("scheduler.grace_period=2", "1", "2"),
         ("scheduler.min_peers=5", "None", "5"),

@@ -199,3 +199,27 @@ def test_of_equal_paused_values_the_earlier_trial_goes_on():
     assert promoted(rungs, 3, 1, 2, 0) == 0
     assert [rungs.standing(number, 1).rank for number in range(4)] == [1, 2, 3, 4]
     assert str(rungs.standing(3, 1)) == "stopped at rung 1: 0.5 ranks 4 of 4, 2 pass (cutoff 0.5)"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_is_hopeless_is_never_promoted_and_the_rest_may_be(seed):
+    chance = random.Random(seed)
+    factor, trials = chance.choice([2, 3]), chance.randint(2, 30)
+    rungs = Rungs((1, 3, 9), factor, maximize=chance.random() < 0.5)
+    paused: dict[int, int] = {}
+    hopeless: set[int] = set()
+    coming = iter(range(trials))
+    while True:
+        found = rungs.promotable(paused)
+        number = found[0] if found else next(coming, None)
+        if number is None and (last := rungs.promotable(paused, finishing=True)):
+            number = last[0]
+        if number is None:
+            break
+        assert number not in hopeless
+        epoch = {1: 3, 3: 9, 9: 27}[paused.pop(number)] if number in paused else 1
+        if epoch < 27:
+            rungs.record(number, epoch, chance.choice([0.1, 0.2, chance.random()]))
+            paused[number] = epoch
+        hopeless |= {one for one, _ in rungs.hopeless(paused, trials)}
+    assert hopeless == set(paused), "in the end, all that was not promoted"

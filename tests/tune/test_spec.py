@@ -147,8 +147,8 @@ def test_an_experiment_written_out_is_read_back_equal(experiment_file, tmp_path,
         ("scheduler: {mode: promot}", "must be one of stop, promote; did you mean 'promote'?"),
         (
             "scheduler: {type: hyperband, mode: promote}",
-            "search.yaml:5:36: scheduler.mode: got 'promote', is for scheduler.type asha only: hyperband pauses no "
-            "trial at a rung; leave mode out, or use asha",
+            "search.yaml:5:36: scheduler.mode: got 'promote', is for scheduler.type asha only: hyperband has one "
+            "way alone; leave mode out, or use asha",
         ),
         ("scheduler: {quantile: 0}", "scheduler.quantile: got 0, must be above 0.0"),
         ("scheduler: {quantile: 0.6}", "scheduler.quantile: got 0.6, must be at most 0.5"),
