@@ -132,8 +132,8 @@ def test_running_and_paused_trials_count_at_the_levels_they_passed_and_stopped_o
         0: ("COMPLETE", 0.7),
         1: ("COMPLETE", 0.6),
         2: None,
-        3: ("RUNNING", None),
-        4: ("RUNNING", None),
+        3: None,
+        4: None,
         5: None,
     }
 
