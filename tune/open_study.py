@@ -20,6 +20,13 @@ def check_study(experiment: Experiment, storage: str, url: str | None) -> None:
         earlier(source, experiment, storage)
 
 
+def levels(experiment: Experiment) -> tuple[int, ...]:
+    """The epochs at which trials are compared: rungs and full length."""
+    scheduler = experiment.scheduler
+    rungs = rung_epochs(scheduler.grace_period, scheduler.reduction_factor, scheduler.max_epochs)
+    return (*rungs, scheduler.max_epochs) if scheduler.type != "none" else (scheduler.max_epochs,)
+
+
 def open_study(
     experiment: Experiment,
     directory: ExperimentDir,
@@ -33,13 +40,11 @@ def open_study(
 
     storage: where earlier experiments are looked for. Raises StorageError if the study cannot be opened.
     """
-    search, scheduler = experiment.search, experiment.scheduler
-    rungs = rung_epochs(scheduler.grace_period, scheduler.reduction_factor, scheduler.max_epochs)
-    levels = (*rungs, scheduler.max_epochs) if scheduler.type != "none" else (scheduler.max_epochs,)
+    search = experiment.search
     record = StudyRecord(
         url_storage(url) if url else journal_storage(directory.journal),
         experiment.name,
-        make_sampler(search, levels, trials=search.trials),
+        make_sampler(search, levels(experiment), trials=search.trials),
         maximize=search.maximize,
         resume=resume,
     )

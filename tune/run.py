@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tune.evaluation import Evaluation
     from tune.experiment import ExperimentDir
     from tune.spec import Experiment
+    from tune.study import StudyRecord
     from tune.tracking import Tracking
     from tune.trials import Trial
     from tune.winner import Made
@@ -196,7 +197,9 @@ def _on_cluster(job: _Job, console: "Console") -> "tuple[ExperimentDir, Evaluati
 
     from tune import cluster, winner
     from tune import experiment as experiments
+    from tune.importance import importances
     from tune.interrupts import resumable
+    from tune.open_study import levels
     from tune.report import write_report
     from tune.study import shown_url
     from tune.summary import Summary, print_closing
@@ -212,7 +215,7 @@ def _on_cluster(job: _Job, console: "Console") -> "tuple[ExperimentDir, Evaluati
         experiments.begin(directory, experiment, command, data.fingerprint, job.before, study)
         with resumable(), directory.locked():
             cluster.preflight(directory.place, nodes)
-            trials, tracked, elapsed = _searched(replace(job, experiment=experiment), share, console)
+            trials, tracked, record = _searched(replace(job, experiment=experiment), share, console)
             chosen = winner.choose(experiment, trials, directory)
             if chosen is None:
                 raise SearchFailedError("no trial has both a value and a checkpoint", "")
@@ -229,10 +232,11 @@ def _on_cluster(job: _Job, console: "Console") -> "tuple[ExperimentDir, Evaluati
                 test=made.test,
                 onnx_error=made.onnx_error,
                 skipped=(*data.skipped, *made.test.skipped),
-                search_seconds=elapsed,
+                search_seconds=record.elapsed,
                 retrain_seconds=time.monotonic() - retrained,
                 classes=data.classes,
                 shape=(data.channels, data.image_size, data.image_size),
+                importances=importances(record.study, levels(experiment)),
             )
             write_report(summary)
             directory.publish()
@@ -240,8 +244,8 @@ def _on_cluster(job: _Job, console: "Console") -> "tuple[ExperimentDir, Evaluati
     return directory, made.test
 
 
-def _searched(job: _Job, share: "Share", console: "Console") -> "tuple[list[Trial], Tracking, float]":
-    """The trials, how they were tracked, and the seconds of the search."""
+def _searched(job: _Job, share: "Share", console: "Console") -> "tuple[list[Trial], Tracking, StudyRecord]":
+    """The trials, how they were tracked, and the study."""
     from tune import tracking
     from tune.open_study import open_study
     from tune.progress import Progress
@@ -261,7 +265,7 @@ def _searched(job: _Job, share: "Share", console: "Console") -> "tuple[list[Tria
         trials, traceback = search(experiment, directory, record, share, tracked, progress)
     if not any(trial.checkpoints for trial in trials if trial.state in {"completed", "stopped"}):
         raise _failure(trials, traceback)
-    return trials, tracked, record.elapsed
+    return trials, tracked, record
 
 
 def _opening(job: _Job, share: "Share", ended: int) -> str:

@@ -164,7 +164,7 @@ class RungSampler(BaseSampler):
             return None
         others = (other for other in study.get_trials(deepcopy=False) if other.number != trial.number)
         seen = self._history.comparable(others, study.direction == StudyDirection.MAXIMIZE)
-        return Study("view", _View(seen, study.direction), sampler=self, pruner=study.pruner) if seen else None
+        return view_of(seen, study) if seen else None
 
 
 class History:
@@ -174,15 +174,16 @@ class History:
         self.levels = sorted(set(levels))
         self._finished: dict[int, tuple[FrozenTrial, dict[int, float]]] = {}
 
-    def comparable(self, trials: Iterable[FrozenTrial], maximize: bool) -> list[FrozenTrial]:
+    def comparable(self, trials: Iterable[FrozenTrial], maximize: bool, at_least: int = 0) -> list[FrozenTrial]:
         """The trials to learn from, COMPLETE with their values at the chosen level; none if too few.
 
-        The level is the highest that d + 2 trials reached, d being the number of parameters of the largest trial.
+        The level is the highest that d + 2 trials reached, d being the number of parameters of the largest trial, and
+        `at_least` so many.
         Those that were stopped, pause or train below it are left out: as bad examples they would outnumber all
         others, though many were good. Diverged ones count as the worst seen.
         """
         known = [(trial, self._values(trial)) for trial in trials]
-        enough = 2 + max((len(trial.distributions) for trial, _ in known), default=0)
+        enough = max(at_least, 2 + max((len(trial.distributions) for trial, _ in known), default=0))
         counts = {level: sum(level in values for _, values in known) for level in self.levels}
         level = max((level for level in self.levels if counts[level] >= enough), default=None)
         if level is None:
@@ -214,6 +215,11 @@ class History:
         if trial.state.is_finished():
             self._finished[trial.number] = trial, values
         return values
+
+
+def view_of(trials: list[FrozenTrial], study: Study) -> Study:
+    """`study` as if it held these trials alone."""
+    return Study("view", _View(trials, study.direction), sampler=study.sampler, pruner=study.pruner)
 
 
 def _diverged(trial: FrozenTrial) -> bool:

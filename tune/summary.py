@@ -1,7 +1,7 @@
 """The closing words of a run: what won, how good it is, what it cost, and what to do next."""
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
@@ -31,6 +31,7 @@ class Summary:
     onnx_error: str
     skipped: tuple[str, ...]  # broken image files left out
     shape: tuple[int, int, int]  # of an image: channels, height, width
+    importances: dict[str, float] = field(default_factory=dict)  # shares of 1, by parameter of the study
 
     @property
     def best(self) -> tuple[int, float]:
