@@ -9,19 +9,18 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Literal
 
 from tune.checkpoints import Checkpoints
 from tune.limits import Limits
 from tune.points import grid_size
-from tune.population import Exchange, exchange, perturbed, standing_at
+from tune.population import Exchange, exchange, is_past, perturbed, standing_at
 from tune.rungs import Rungs, rung_epochs
 from tune.spec import Experiment
 from tune.stopping import make_rule
 from tune.storage import Storage
 from tune.study import StudyRecord
-from tune.trials import ENDED, TRIALS, Start, State, Trial
+from tune.trials import DEAD, ENDED, TRIALS, Start, State, Trial
 
 Finished = Literal["finished"]
 
@@ -44,6 +43,7 @@ class Conductor:
         self.experiment, self.record, self.slots, self.told = experiment, record, slots, told
         search, scheduler = experiment.search, experiment.scheduler
         self.rule = make_rule(scheduler, search)
+        self._rungs = self.rule if scheduler.promotes and isinstance(self.rule, Rungs) else None
         self.pauses: tuple[int, ...] = ()
         if scheduler.promotes:
             self.pauses = rung_epochs(scheduler.grace_period, scheduler.reduction_factor, scheduler.max_epochs)
@@ -58,19 +58,12 @@ class Conductor:
         self._outcome: dict[int, tuple[State, str]] = {}  # of trials that were told to stop
         self._reported: dict[int, int] = {}  # the epoch a trial reported last
         self._seconds_before: dict[int, float] = {}  # of each live trial's earlier attempts
-        self._new: set[int] = set()  # trials whose latest epoch was not saved before
         self._hung: set[int] = set()
         self.trials = {trial.number: trial for trial in record.trials()}
         self.waiting = deque(trial for trial in self.trials.values() if trial.state == "paused")
         self.limits = Limits(search, record.elapsed)
-        for number in record.ended():
-            if number in self.trials:
-                self.limits.ended(self.trials[number])
-        for trial in self.trials.values():
-            saved = {epoch: value for epoch, value in trial.values.items() if epoch in trial.checkpoints}
-            self.limits.trained(known := replace(trial, values=saved), known.trained)
-            if trial.epochs > known.epochs:
-                self._new.add(trial.number)
+        self.limits.recall(self.trials.values())
+        self._new = {number for number, trial in self.trials.items() if trial.epochs not in (0, *trial.saved_at)}
         self.checkpoints = Checkpoints(place, search.keep_checkpoints, maximize=search.maximize)
         self.checkpoints.recall(self.trials.values())
         self._recall()
@@ -81,6 +74,8 @@ class Conductor:
             for epoch, value in trial.values.items():
                 if trial.state in ENDED or epoch in trial.judged or epoch < trial.epochs:
                     self.rule.record(trial.number, epoch, value)
+            if trial.state in DEAD:
+                self.rule.forget(trial.number)
         for trial in [trial for trial in self.waiting if trial.parent and not trial.checkpoints]:
             self.waiting.remove(trial)  # born in an exchange that was interrupted, and will be done again
         for trial in [trial for trial in self.waiting if trial.values]:
@@ -150,9 +145,7 @@ class Conductor:
 
     def _promoted(self, *, finishing: bool) -> Trial | None:
         """The paused trial that goes on, if one may."""
-        if not self.experiment.scheduler.promotes or not isinstance(self.rule, Rungs):
-            return None
-        found = self.rule.promotable(self._paused(), finishing=finishing)
+        found = self._rungs.promotable(self._paused(), finishing=finishing) if self._rungs else None
         if found is None:
             return None
         number, verdict = found
@@ -162,10 +155,10 @@ class Conductor:
 
     def _end_hopeless(self) -> None:
         """Ends the paused trials that will not go on, whatever comes: their checkpoints only take space."""
-        if not self.experiment.scheduler.promotes or not isinstance(self.rule, Rungs):
+        if self._rungs is None:
             return
         trials = len(self.trials) + max(0, self._planned - self.proposed)
-        for number, verdict in self.rule.hopeless(self._paused(), trials):
+        for number, verdict in self._rungs.hopeless(self._paused(), trials):
             self._end(self.trials[number], "stopped", str(verdict))
 
     def _paused(self) -> dict[int, int]:
@@ -182,7 +175,8 @@ class Conductor:
         if epoch is None or self._unproposed:
             return
         members = standing_at(self.trials.values(), epoch)
-        if any(trial.state not in ENDED and not trial.waits_after(epoch) for trial in members):
+        behind = [trial for trial in members if trial.state not in ENDED and trial.epochs <= epoch]
+        if not all(trial.waits_after(epoch) for trial in behind):
             return
         plan = exchange(members, epoch, scheduler.quantile, search.seed, maximize=search.maximize)
         self._breed(plan)
@@ -202,7 +196,7 @@ class Conductor:
         seed, epoch = self.experiment.search.seed, plan.epoch
         for loser, donor in plan.copies.items():
             source = self.trials[donor]
-            if born[loser].attempts if loser in born else _is_past(self.trials[loser], epoch):
+            if born[loser].attempts if loser in born else is_past(self.trials[loser], epoch):
                 continue  # of an earlier session, which more trials have joined since
             if loser not in born:
                 params = perturbed(self.experiment.space, source.hparams, f"{seed} {loser} {epoch}")
@@ -213,7 +207,7 @@ class Conductor:
             if not child.checkpoints:
                 path = f"{TRIALS}/{child.number:05d}.0"
                 self.checkpoints.copy(source, child, epoch, path)
-                self.record.note(child.number, **{f"epoch {epoch}": {"checkpoint": path, "seconds": 0.0}})
+                self._saved(child, epoch, path, 0.0)
             if child not in self.waiting:
                 self.waiting.append(child)
 
@@ -292,7 +286,7 @@ class Conductor:
             self.checkpoints.discard(path)
             return
         with self._guarded():
-            self.record.note(number, **{f"epoch {epoch}": {"checkpoint": path, "seconds": round(trial.seconds, 3)}})
+            self._saved(trial, epoch, path, trial.seconds)
             trial.checkpoints[epoch] = path
             self.limits.trained(trial, int(number in self._new))
             self._new.discard(number)
@@ -328,6 +322,7 @@ class Conductor:
         if trial.lost > self.experiment.search.max_retries:
             times = "once" if trial.lost == 1 else f"{trial.lost} times, the last time"
             self._end(trial, "failed", f"lost {times}: {reason}")
+            self.limits.failed(self.trials.values())
             return
         trial.state = "paused"
         self.told(trial)
@@ -366,21 +361,32 @@ class Conductor:
             self.trials[number].state = "paused"
         if self.interrupted or self.trouble:
             return
-        for trial in self.trials.values():
-            if trial.state == "paused":
-                reason = self.over
-                if not reason and isinstance(self.rule, Rungs) and trial.epochs in self.pauses:
-                    reason = str(self.rule.standing(trial.number, trial.epochs))
-                self._end(trial, "stopped", reason)
+        for trial in [trial for trial in self.trials.values() if trial.state == "paused"]:
+            outcome = self._outcome.pop(trial.number, None)
+            if outcome and outcome[0] != "paused":  # Ray ended the search before the trial left
+                self._end(trial, *outcome)
+            elif trial.waits_after(self.experiment.scheduler.max_epochs):
+                self._end(trial, "completed")
+            elif self._rungs and not self.over and trial.epochs in self.pauses:
+                self._end(trial, "stopped", str(self._rungs.standing(trial.number, trial.epochs)))
+            else:
+                self._end(trial, "stopped", self.over)
 
     def _end(self, trial: Trial, state: State, reason: str = "") -> None:
-        trial.state, trial.reason = state, reason
+        trial.state, trial.reason, trial.ended_at = state, reason, self.limits.elapsed
+        if state in DEAD:
+            self.rule.forget(trial.number)
         with self._guarded():
-            self.record.elapsed = self.limits.elapsed
             self.record.end(trial)
             self.limits.ended(trial)
             self.checkpoints.ended(trial)
         self.told(trial)
+
+    def _saved(self, trial: Trial, epoch: int, path: str, seconds: float) -> None:
+        """Records that the checkpoint of an epoch is whole, and the seconds of the trial and of the search by then."""
+        at = trial.saved_at[epoch] = round(self.limits.elapsed, 3)
+        told = {"checkpoint": path, "seconds": round(seconds, 3), "elapsed": at}
+        self.record.note(trial.number, **{f"epoch {epoch}": told})
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
@@ -389,8 +395,3 @@ class Conductor:
             yield
         except OSError as error:
             self.trouble = self.trouble or error
-
-
-def _is_past(trial: Trial, epoch: int) -> bool:
-    """Whether a trial of a population went on from `epoch`, or ended there without a successor."""
-    return trial.state in {"completed", "stopped"} or epoch in trial.judged

@@ -241,7 +241,7 @@ def command_line(*, resume: bool = False) -> str:
     """
     module = Path(sys.argv[0]).stem
     arguments = [_without_password(argument) for argument in sys.argv[1:]]
-    if resume and module == "run" and "--resume" not in arguments:
+    if resume and (module == "run" or arguments[:1] == ["run"]) and "--resume" not in arguments:
         arguments.append("--resume")
     return shlex.join(["python", "-m", "tune" if module == "__main__" else f"tune.{module}", *arguments])
 

@@ -1,7 +1,8 @@
 """What ends a search before its last trial: time, epochs, a target, or no more progress. Pure but for the clock."""
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from dataclasses import replace
 
 from tune.sections import SearchConfig
 from tune.trials import Trial
@@ -18,6 +19,7 @@ class Limits:
         self._began = time.monotonic() - elapsed
         self._reason = ""
         self._best: float | None = None
+        self._best_trial = -1
         self._epochs = 0
         self._since = 0  # ended trials since the last improvement
 
@@ -38,6 +40,21 @@ class Limits:
     def reason(self, words: str) -> None:
         self._reason = self._reason or words
 
+    def recall(self, trials: Iterable[Trial]) -> None:
+        """Hears again, in its order, what earlier sessions recorded."""
+        events = []
+        for trial in trials:
+            own = {epoch: at for epoch, at in trial.saved_at.items() if not trial.parent or epoch > trial.parent[1]}
+            events += [(at, 0, trial.number, epoch, trial) for epoch, at in own.items()]
+            if trial.ended_at is not None:
+                events.append((trial.ended_at, 1, trial.number, 0, trial))
+        for _, is_end, _, epoch, trial in sorted(events, key=lambda event: event[:4]):
+            if is_end:
+                self.ended(trial)
+            else:
+                until = {before: value for before, value in trial.values.items() if before <= epoch}
+                self.trained(replace(trial, values=until), 1)
+
     def trained(self, trial: Trial, epochs: int) -> None:
         """`trial` has finished so many more epochs, which are saved."""
         search = self.search
@@ -46,25 +63,26 @@ class Limits:
         if search.target is not None and best and self._better(best[1], search.target, orequal=True):
             reached = f"trial {trial.number} reached {search.metric} {best[1]:.4g}"
             self.reason = f"{reached} (search.target {search.target:g})"
+        self._improved(trial)
         if search.epoch_budget is not None and self._epochs >= search.epoch_budget:
             self.reason = f"the search's {search.epoch_budget} epochs were trained (search.epoch_budget)"
 
     def ended(self, trial: Trial) -> None:
         """A trial ended."""
         search = self.search
-        if search.patience is None:
-            return
-        best = trial.best(search.maximize)
-        margin = search.min_improvement if search.maximize else -search.min_improvement
-        if best and (self._best is None or self._better(best[1], self._best + margin)):
-            self._best, self._since = best[1], 0
-            return
-        self._since += 1
-        if self._since >= search.patience:
+        self._improved(trial)
+        self._since = 0 if trial.number == self._best_trial else self._since + 1
+        if search.patience is not None and self._since >= search.patience:
             by = f" by more than {search.min_improvement:g}" if search.min_improvement else ""
             self.reason = (
                 f"{self._since} trial{'s' * (self._since != 1)} did not improve {search.metric}{by} (search.patience)"
             )
+
+    def _improved(self, trial: Trial) -> None:
+        best = trial.best(self.search.maximize)
+        margin = self.search.min_improvement if self.search.maximize else -self.search.min_improvement
+        if best and (self._best is None or self._better(best[1], self._best + margin)):
+            self._best, self._best_trial, self._since = best[1], trial.number, 0
 
     def failed(self, trials: Collection[Trial]) -> None:
         """A trial failed. If all did so alike, and none that runs has got further, the rest would too."""

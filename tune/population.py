@@ -91,3 +91,8 @@ def _moved(domain: Numeric, value: float, chance: random.Random) -> float:
     steps = max(1, round(abs(value * factor - value) / domain.step))
     moved = value + domain.step * steps * (1 if factor > 1 else -1)
     return int(moved if domain.lower <= moved <= domain.upper else value)
+
+
+def is_past(trial: Trial, epoch: int) -> bool:
+    """Whether a trial of a population went on from `epoch`, or ended there without a successor."""
+    return trial.state in {"completed", "stopped"} or epoch in trial.judged

@@ -59,7 +59,8 @@ class Rungs:
     """The values seen at each rung, by trial; a value passes while it is in the best 1 / reduction_factor.
 
     Of equal values the earlier is the better one (among paused trials, that of the earlier trial), so that equal trials
-    are thinned out too. Nothing is decided before `min_peers` values stand at a rung (default: reduction_factor).
+    are thinned out too. No trial goes on or is stopped before `min_peers` values stand at its rung (default:
+    reduction_factor), but for those that `finishing` lets through and those that are `hopeless` whatever comes.
     """
 
     epochs: tuple[int, ...]
@@ -74,6 +75,11 @@ class Rungs:
             if not math.isfinite(value):
                 raise ValueError(f"got {value}, a rung takes finite values")
             self.values.setdefault(epoch, {})[number] = value
+
+    def forget(self, number: int) -> None:
+        """Takes back all values of a trial, which failed or diverged: its place at each rung is free again."""
+        for seen in self.values.values():
+            seen.pop(number, None)
 
     def judge(self, number: int, epoch: int, value: float) -> Verdict | None:
         """Records a value, and whether the trial may go on at once (mode stop); None where `epoch` is no rung."""
@@ -100,7 +106,10 @@ class Rungs:
         return None
 
     def hopeless(self, paused: Mapping[int, int], trials: int) -> list[tuple[int, Verdict]]:
-        """The `paused` trials that will not be promoted, though all of `trials` came, and why: ranks only get worse."""
+        """The `paused` trials that will not be promoted, though all of `trials` came, and why: ranks only get worse.
+
+        Unless those before them die; so `reduction_factor` more than can pass are spared.
+        """
         found, passing = [], set[int]()
         to_come = trials - sum(len(self.values.get(epoch, {})) for epoch in self.epochs[:1])  # to a rung, at most
         for epoch in self.epochs:
@@ -108,8 +117,9 @@ class Rungs:
             to_come += len(passing - seen.keys())
             ranking = self._best_first(seen, epoch)
             keep = max(1, (len(seen) + to_come) // self.reduction_factor)
-            passing, behind = set(ranking[:keep]), ranking[keep:]
-            found += [(number, self.standing(number, epoch)) for number in behind if paused.get(number) == epoch]
+            behind = [number for number in ranking[keep + self.reduction_factor :] if paused.get(number) == epoch]
+            found += [(number, self.standing(number, epoch, at_least=keep)) for number in behind]
+            passing = set(ranking[: keep + self.reduction_factor])
         return found
 
     def _best_first(self, numbers: Iterable[int], epoch: int) -> list[int]:

@@ -136,7 +136,9 @@ def search(
     recorder = Recorder(conductor, directory)
     try:
         with graceful(conductor.interrupt, progress.say) as stopped:
-            if conductor.has_work:
+            if not conductor.has_work:
+                progress.say(f"nothing is left to train{': ' if conductor.over else ''}{conductor.over}")
+            else:
                 _tuner(experiment, directory, share, tracking, recorder).fit()
     except Exception:  # Ray trips over its own files where the storage is full or gone; that is told below
         conductor.interrupt()  # so that nothing is taken for ended

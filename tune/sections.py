@@ -93,7 +93,8 @@ class SchedulerConfig(Section):
         int, Field(ge=1, description="Epochs before the first comparison; with pbt, between two")
     ] = 1
     min_peers: Annotated[
-        int | None, Field(ge=1, description="Values at a rung before any trial is stopped; default: reduction_factor")
+        int | None,
+        Field(ge=1, description="Values before any is judged at a rung; default: reduction_factor, of median 3"),
     ] = None
     reduction_factor: Annotated[
         int,

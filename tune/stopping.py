@@ -26,6 +26,9 @@ class Rule(Protocol):
     def record(self, number: int, epoch: int, value: float) -> None:
         """Adds a value that has been judged before."""
 
+    def forget(self, number: int) -> None:
+        """Takes back all values of a trial, which failed or diverged."""
+
     def judge(self, number: int, epoch: int, value: float) -> Decision | None:
         """Adds a value; whether its trial goes on, or None where this epoch decides nothing."""
 
@@ -79,6 +82,10 @@ class Brackets:
         """As Rule."""
         self._brackets[self.bracket(number)].record(number, epoch, value)
 
+    def forget(self, number: int) -> None:
+        """As Rule."""
+        self._brackets[self.bracket(number)].forget(number)
+
     def judge(self, number: int, epoch: int, value: float) -> Decision | None:
         """As Rule."""
         return self._brackets[self.bracket(number)].judge(number, epoch, value)
@@ -117,6 +124,10 @@ class Median:
     def record(self, number: int, epoch: int, value: float) -> None:
         """As Rule."""
         self._values.setdefault(number, {})[epoch] = value
+
+    def forget(self, number: int) -> None:
+        """As Rule."""
+        self._values.pop(number, None)
 
     def judge(self, number: int, epoch: int, value: float) -> Decision | None:
         """As Rule."""

@@ -184,7 +184,8 @@ class StudyRecord:
 
     def end(self, trial: Trial) -> None:
         """A trial's end: state, reason, and of a completed one the best value, for which it may be chosen."""
-        self.note(trial.number, state=trial.state, reason=trial.reason, seconds=trial.seconds)
+        told = {"state": trial.state, "reason": trial.reason, "seconds": trial.seconds, "elapsed": trial.ended_at}
+        self.note(trial.number, **told)
         state, best = _STUDY_STATES[trial.state], trial.best(self.maximize)
         if state is TrialState.COMPLETE and best is None:
             state = TrialState.FAIL
@@ -197,7 +198,10 @@ class StudyRecord:
     @property
     def elapsed(self) -> float:
         """Seconds that the search has run, in all its sessions."""
-        return float(self.study.user_attrs.get("elapsed_s", 0.0))
+        known = [float(self.study.user_attrs.get("elapsed_s", 0.0))]
+        for trial in self.trials():  # where a session was killed
+            known += [*trial.saved_at.values(), trial.ended_at or 0.0]
+        return max(known)
 
     @elapsed.setter
     def elapsed(self, seconds: float) -> None:
@@ -232,13 +236,14 @@ def _trial(frozen: FrozenTrial) -> Trial:
     trial.replaces = known.get("replaces")
     trial.instead_of = known.get("instead_of")
     trial.parent = tuple(known["parent"]) if "parent" in known else None
-    trial.seconds = known.get("seconds", 0.0)
+    trial.seconds, trial.ended_at = known.get("seconds", 0.0), known.get("elapsed")
     for name, value in known.items():
         what, _, epoch = name.partition(" ")
         if what == "rung" and epoch:
             trial.judged[int(epoch)] = value
         elif what == "epoch" and epoch:
             trial.checkpoints[int(epoch)] = value["checkpoint"]
+            trial.saved_at[int(epoch)] = value["elapsed"]
             trial.seconds = max(trial.seconds, value["seconds"])
     trial.checkpoints = dict(sorted(trial.checkpoints.items()))
     return trial

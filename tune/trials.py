@@ -12,6 +12,7 @@ DIVERGED = "diverged"  # or in words what was no number, and when
 
 # paused: has a checkpoint and no slot, because it waits at a rung, or because its process or the search was interrupted
 State = Literal["running", "paused", "completed", "stopped", "diverged", "failed"]
+DEAD: frozenset[State] = frozenset({"diverged", "failed"})
 ENDED: frozenset[State] = frozenset({"completed", "stopped", "diverged", "failed"})
 
 
@@ -29,6 +30,8 @@ class Trial:
     judged: dict[int, str] = field(default_factory=dict)  # what was decided at each rung, by epoch
     attempts: int = 0  # times it was given a slot
     lost: int = 0  # of them, times its process or node was lost
+    saved_at: dict[int, float] = field(default_factory=dict)  # by epoch, the search's seconds when it was saved
+    ended_at: float | None = None  # the search's seconds then
     replaces: int | None = None  # the failed trial that this one repeats
     parent: tuple[int, int] | None = None  # number and epoch of the trial whose checkpoint it began from
     instead_of: int | None = None  # the trial whose place in the population it took
@@ -83,7 +86,7 @@ def ranked(trials: Iterable[Trial], maximize: bool) -> list[Trial]:
 
     Of equal ones the one that reached it in fewer epochs, then the earlier.
     """
-    sound = [trial for trial in trials if trial.state not in {"failed", "diverged"}]
+    sound = [trial for trial in trials if trial.state not in DEAD]
     valued = [(trial, best) for trial in sound if (best := trial.best(maximize)) is not None]
     valued.sort(key=lambda pair: (-pair[1][1] if maximize else pair[1][1], pair[1][0], pair[0].number))
     return [trial for trial, _ in valued]

@@ -126,7 +126,7 @@ def test_those_that_were_not_promoted_end_with_their_standing(session):
     values = [[0.5], [0.7, 0.8, 0.8, 0.9], [0.6]]
     one = session(*PROMOTE, "search.trials=3", value=values).run()
     assert states(one) == {
-        0: ("stopped", "stopped at rung 1: 0.5 ranks 2 of 2, 1 pass (cutoff 0.7)"),
+        0: ("stopped", "stopped at rung 1: 0.5 ranks 3 of 3, 1 pass (cutoff 0.7)"),
         1: ("completed", ""),
         2: ("stopped", "stopped at rung 1: 0.6 ranks 2 of 3, 1 pass (cutoff 0.7)"),
     }
@@ -134,20 +134,53 @@ def test_those_that_were_not_promoted_end_with_their_standing(session):
 
 
 def test_what_can_no_longer_be_promoted_ends_at_once_and_leaves_no_checkpoint(session):
-    values = [[0.5], [0.9, 0.9, 0.9, 0.9], [0.6], [0.7, 0.7]]
-    one = session(*PROMOTE, "search.trials=4", "search.keep_checkpoints=1", value=values)
-    for number in (0, 1, 1):
-        assert one.fill() == [number]
-        one.train(number)
-    assert [trial.state for trial in one.trials.values()] == ["paused", "paused"], "two of four may pass"
-    assert one.fill() == [2]
-    one.train(2)
-    assert states(one)[0] == ("stopped", "stopped at rung 1: 0.5 ranks 3 of 3, 1 pass (cutoff 0.9)")
+    values = [[level] * 4 for level in (0.5, 0.9, 0.8, 0.7, 0.65, 0.6)]
+    one = session(*PROMOTE, "search.trials=6", "search.keep_checkpoints=1", value=values)
+    while 5 not in one.trials or not one.trials[5].values:
+        assert one.trials.get(0) is None or one.trials[0].state != "stopped", "three of six may pass, and two may die"
+        one.fill()
+        one.train(*one.epoch)
+    assert states(one)[0] == ("stopped", "stopped at rung 1: 0.5 ranks 6 of 6, 3 pass (cutoff 0.7)")
     one.run()
-    assert {number: state for number, (state, _) in states(one).items()} == {
-        0: "stopped", 1: "completed", 2: "stopped", 3: "stopped"
-    }  # fmt: skip
+    ended = {number: state for number, (state, _) in states(one).items()}
+    assert ended == {0: "stopped", 1: "completed", **dict.fromkeys(range(2, 6), "stopped")}
     assert one.kept() == {1: [4]}
+
+
+@pytest.mark.parametrize("broken", ["val_loss was nan at epoch 2", ""])
+def test_the_runner_up_goes_on_in_the_place_of_one_that_died(session, broken):
+    fields = ("scheduler.reduction_factor=4", "scheduler.max_epochs=8", "search.trials=6")
+    one = session(*fields, value=[[level] * 8 for level in (0.9, 0.5, 0.6, 0.7, 0.4, 0.3)])
+    while not one.trials or one.trials[0].attempts < 2:
+        one.train(*one.fill())
+    if broken:
+        one.measure(0, broken=broken)
+        one.save(0)
+        one.leave(0)
+        one.conductor.ended(0)
+    else:
+        one.leave(0)
+        one.conductor.failed(0, "ValueError: odd")
+    one.run()
+    ended = {number: state for number, (state, _) in states(one).items()}
+    assert ended[0] == ("diverged" if broken else "failed")
+    assert ended[3] == "completed"
+    assert len(one.trials[3].values) == 8
+
+
+def test_a_failed_trial_that_runs_again_is_not_held_against_itself(session):
+    one = session("scheduler.max_epochs=9", "search.trials=1")
+    one.fill()
+    for _ in range(3):
+        if one.train(0):
+            one.fill()
+    one.leave(0)
+    one.conductor.failed(0, "ValueError: odd")
+    one.run()
+    again = session("scheduler.max_epochs=9", "search.trials=1")
+    assert again.record.repeat_failed() == 1
+    again.run()
+    assert {number: state for number, (state, _) in states(again).items()} == {0: "failed", 1: "completed"}
 
 
 def test_the_best_gets_to_the_end_though_too_few_stand_at_each_rung(session):
@@ -290,6 +323,13 @@ def test_a_trial_that_raised_is_not_repeated(session):
     assert one.conductor.first_traceback == "Traceback: first"
     assert [one.trials[number].users_mistake for number in range(2)] == [False, True]
     assert one.conductor.next() == "finished"
+
+
+def test_processes_that_all_die_alike_end_the_search(session):
+    one = session(*NO_STOPPING, "search.max_retries=0", "search.trials=8")
+    for _ in range(3):
+        lose(one, *one.fill())
+    assert one.conductor.over == "the first 3 trials failed alike (lost once: its process died)"
 
 
 def test_the_first_three_failing_alike_end_the_search(session):
@@ -562,6 +602,62 @@ def test_patience_counts_the_trials_of_earlier_sessions_in_the_order_of_their_en
     assert again.conductor.over == "", "one has not improved"
     again.run()
     assert again.conductor.over == "2 trials did not improve val_accuracy (search.patience)"
+
+
+def test_patience_is_not_tried_by_trials_that_end_behind_better_ones_that_wait(session):
+    values = [[0.5 + 0.01 * number] * 4 for number in range(16)]
+    one = session("scheduler.max_epochs=4", "scheduler.reduction_factor=4", "search.trials=16", "search.patience=3",
+                  value=values)  # fmt: skip
+    one.run()
+    assert one.conductor.over == ""
+    assert states(one)[15][0] == "completed"
+
+
+def test_patience_goes_on_where_a_killed_session_left_it(session):
+    fields = (*NO_STOPPING, "search.patience=2", "scheduler.max_epochs=1")
+    values = [[0.5], [0.9], [0.6], [0.7], [0.8]]
+    session(*fields, value=values).run(steps=3)
+    again = session(*fields, value=values)
+    assert again.conductor.over == ""
+    again.run()
+    assert again.conductor.over == "2 trials did not improve val_accuracy (search.patience)"
+    assert len(again.trials) == 4
+
+
+def test_the_time_of_a_killed_session_counts(session):
+    one = session("search.time_budget_s=0.3", "search.trials=16")
+    one.train(*one.fill())
+    time.sleep(0.2)
+    one.train(*one.fill())
+    again = session("search.time_budget_s=0.3", "search.trials=16")
+    assert again.record.elapsed > 0.2
+    time.sleep(0.15)
+    assert again.conductor.over == "the search's 0.3 s were up (search.time_budget_s)"
+
+
+# What was decided when a limit ends the search
+
+
+def test_a_trial_that_reached_the_target_in_its_last_epoch_completed(session):
+    one = session(*NO_STOPPING, "scheduler.max_epochs=2", "search.target=0.8")
+    one.fill()
+    one.train(0, 0.5)
+    one.measure(0, 0.9)
+    one.save(0)
+    assert one.conductor.over
+    one.leave(0)
+    one.close()
+    assert states(one) == {0: ("completed", "")}
+
+
+def test_a_trial_that_diverged_stays_so_though_the_search_ended_meanwhile(session):
+    one = session(*NO_STOPPING, "search.target=0.8", slots=2)
+    one.fill()
+    one.train(0, 0.5)
+    assert one.measure(0, 0.5, broken="val_loss was nan at epoch 2")
+    one.train(1, 0.9)
+    one.close()
+    assert states(one)[0] == ("diverged", "val_loss was nan at epoch 2")
 
 
 # Trouble

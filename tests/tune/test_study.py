@@ -94,8 +94,8 @@ def test_notes_are_read_back_as_a_trials_fields(journal, space):
     record.report(0, 2, 0.7)
     record.report(0, 1, 0.5)
     record.note(0, attempts=2, lost=1)
-    record.note(0, **{"epoch 2": {"checkpoint": "trials/00000/b", "seconds": 4.0}})
-    record.note(0, **{"epoch 1": {"checkpoint": "trials/00000/a", "seconds": 2.0}})
+    record.note(0, **{"epoch 2": {"checkpoint": "trials/00000/b", "seconds": 4.0, "elapsed": 9.5}})
+    record.note(0, **{"epoch 1": {"checkpoint": "trials/00000/a", "seconds": 2.0, "elapsed": 7.5}})
     record.note(0, **{"rung 1": "passes rung 1"})
     (again,) = reopened(journal).trials()
     assert again == Trial(
@@ -105,6 +105,7 @@ def test_notes_are_read_back_as_a_trials_fields(journal, space):
         {1: 0.5, 2: 0.7},
         seconds=4.0,
         checkpoints={1: "trials/00000/a", 2: "trials/00000/b"},
+        saved_at={1: 7.5, 2: 9.5},
         judged={1: "passes rung 1"},
         attempts=2,
         lost=1,
