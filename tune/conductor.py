@@ -44,6 +44,8 @@ class Conductor:
         search, scheduler = experiment.search, experiment.scheduler
         self.rule = make_rule(scheduler, search)
         self._rungs = self.rule if scheduler.promotes and isinstance(self.rule, Rungs) else None
+        # a failed trial may run again; in the place of a diverged one another is promoted
+        self._no_peers = DEAD if self._rungs else frozenset[State]({"failed"})
         self.pauses: tuple[int, ...] = ()
         if scheduler.promotes:
             self.pauses = rung_epochs(scheduler.grace_period, scheduler.reduction_factor, scheduler.max_epochs)
@@ -74,7 +76,7 @@ class Conductor:
             for epoch, value in trial.values.items():
                 if trial.state in ENDED or epoch in trial.judged or epoch < trial.epochs:
                     self.rule.record(trial.number, epoch, value)
-            if trial.state in DEAD:
+            if trial.state in self._no_peers:
                 self.rule.forget(trial.number)
         for trial in [trial for trial in self.waiting if trial.parent and not trial.checkpoints]:
             self.waiting.remove(trial)  # born in an exchange that was interrupted, and will be done again
@@ -374,7 +376,7 @@ class Conductor:
 
     def _end(self, trial: Trial, state: State, reason: str = "") -> None:
         trial.state, trial.reason, trial.ended_at = state, reason, self.limits.elapsed
-        if state in DEAD:
+        if state in self._no_peers:
             self.rule.forget(trial.number)
         with self._guarded():
             self.record.end(trial)

@@ -1,6 +1,7 @@
 """How much each parameter of a space mattered, conditional ones included."""
 
 import math
+import warnings
 from collections.abc import Sequence
 
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
@@ -25,5 +26,7 @@ def importances(study: Study, levels: Sequence[int]) -> dict[str, float]:
     if not seen:
         return {}
     evaluator = PedAnovaImportanceEvaluator(target_quantile=_GOOD)
-    shares = get_param_importances(view_of(seen, study), evaluator=evaluator)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Some regimes for parameter", UserWarning)  # an option that few trials had
+        shares = get_param_importances(view_of(seen, study), evaluator=evaluator)
     return {name: share for name, share in shares.items() if math.isfinite(share)}

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from cifar.hparams import HParams
 from tune.sections import TrackingConfig
@@ -16,12 +17,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Tracking:
-    """Where W&B's runs of an experiment go; mode None: nowhere."""
+    """Where W&B's runs of an experiment go; mode None: nowhere. token: of the experiment, in the ids of its runs."""
 
     group: str
     project: str
     mode: str | None
     directory: str
+    token: str = ""
 
 
 def resolve(config: TrackingConfig, group: str, directory: Path) -> tuple[Tracking, str]:
@@ -37,7 +39,16 @@ def resolve(config: TrackingConfig, group: str, directory: Path) -> tuple[Tracki
                 "offline",
                 f"W&B: no API key, so runs are kept in {directory}; `wandb sync` uploads them",
             )
-    return Tracking(group, config.project, mode, str(directory)), note
+    return Tracking(group, config.project, mode, str(directory), _token(directory) if mode else ""), note
+
+
+def _token(directory: Path) -> str:
+    """Drawn once an experiment, so that a trial that goes on later goes on in the same run."""
+    file = directory / "token"
+    if not file.exists():
+        directory.mkdir(parents=True, exist_ok=True)
+        file.write_text(uuid4().hex[:12], encoding="utf-8")
+    return file.read_text(encoding="utf-8")
 
 
 @contextmanager
@@ -66,13 +77,16 @@ def _wandb(tracking: Tracking, name: str) -> Any:
     from lightning.pytorch.loggers import WandbLogger
 
     Path(tracking.directory).mkdir(parents=True, exist_ok=True)
+    online = tracking.mode != "offline"
     run = wandb.init(
+        id=f"{tracking.token}-{name}",
+        resume="allow" if online else None,  # offline, the runs of one id become one when they are uploaded
         project=tracking.project,
         group=tracking.group,
         name=f"{tracking.group}/{name}",
         job_type="final" if name == "final" else "trial",
         dir=tracking.directory,
-        mode="offline" if tracking.mode == "offline" else "online",
+        mode="online" if online else "offline",
         settings=wandb.Settings(silent=True, console="off"),
     )
     return WandbLogger(experiment=run)

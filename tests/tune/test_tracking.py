@@ -32,6 +32,13 @@ def test_wandb_is_off_unless_the_spec_or_the_environment_asks(asked, environment
     assert (tracking.mode, tracking.group, note) == (mode, "name", "")
 
 
+def test_a_resumed_search_goes_on_in_the_same_runs(tmp_path):
+    first, _ = resolve(TrackingConfig(wandb="offline"), "name", tmp_path / "first")
+    assert first.token
+    assert resolve(TrackingConfig(wandb="offline"), "name", tmp_path / "first")[0] == first
+    assert resolve(TrackingConfig(wandb="offline"), "name", tmp_path / "second")[0].token != first.token
+
+
 def test_online_without_a_key_says_offline_and_goes_on(tmp_path):
     tracking, note = resolve(TrackingConfig(wandb="online"), "name", tmp_path)
     assert tracking.mode == "offline"
