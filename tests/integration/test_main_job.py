@@ -78,8 +78,6 @@ def test_the_quick_start_leaves_a_tested_model_and_commands_that_work(call, fold
     before = {path: path.stat().st_mtime_ns for path in experiment.rglob("*")}
     again = call("tune.run", "--space", QUICKSTART)
     assert again.code == 2
-    assert (
-        again.err
-        == f"error: the experiment {experiment} exists; go on with it by --resume, or choose another name, as in --name quickstart-2\n"
-    )
+    advice = "go on with it by --resume, or choose another name, as in --name quickstart-2"
+    assert again.err == f"error: the experiment {experiment} exists; {advice}\n"
     assert {path: path.stat().st_mtime_ns for path in experiment.rglob("*")} == before
