@@ -380,7 +380,8 @@ def test_an_s3_error_is_storage_trouble(s3):
 def test_a_process_that_used_s3_ends_as_it_means_to(s3, ending):
     """pyarrow must finalize S3 at exit, and has aborted, crashed or hung there."""
     code = (
-        "import os, sys; from tune.storage import open_storage, probe\n"
+        "import os, signal, sys; from tune.storage import open_storage, probe\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background shell's children ignore it
         "storage = open_storage(sys.argv[1]); probe(storage); kept = storage.filesystem; storage.list()\n"
         f"{ending}\n"
     )
