@@ -478,6 +478,17 @@ def test_what_diverged_is_no_peer_at_the_rung(session):
 # Interrupted
 
 
+def test_a_population_that_was_interrupted_takes_in_more_trials(session):
+    fields = ("scheduler.type=pbt", "scheduler.grace_period=2", "scheduler.max_epochs=8", "search.sampler=random")
+    session(*fields, "search.trials=4").run(steps=4 * 6)
+    one = session(*fields, "search.trials=8")
+    one.run()
+    one.close()
+    assert {trial.state for trial in one.trials.values()} <= {"completed", "stopped"}
+    assert sum(trial.parent is None for trial in one.trials.values()) == 8
+    assert sum(trial.state == "completed" for trial in one.trials.values()) == 8
+
+
 def test_an_interrupted_search_saves_its_epochs_and_goes_on(session):
     whole = session(*NO_STOPPING, "search.trials=2").run()
     fields = {"folder": "other"}
