@@ -478,12 +478,13 @@ def test_what_diverged_is_no_peer_at_the_rung(session):
 # Interrupted
 
 
-def test_a_population_that_was_interrupted_takes_in_more_trials(session):
+@pytest.mark.parametrize(("steps", "slots"), [(12, 1), (20, 1), (16, 2), (18, 4)])
+def test_a_population_that_was_interrupted_takes_in_more_trials(session, steps, slots):
     fields = ("scheduler.type=pbt", "scheduler.grace_period=2", "scheduler.max_epochs=8", "search.sampler=random")
-    session(*fields, "search.trials=4").run(steps=4 * 6)
-    one = session(*fields, "search.trials=8")
-    one.run()
-    one.close()
+    before = session(*fields, "search.trials=4", slots=slots).run(steps)
+    before.conductor.interrupt()
+    before.run()
+    one = session(*fields, "search.trials=8", slots=slots).run()
     assert {trial.state for trial in one.trials.values()} <= {"completed", "stopped"}
     assert sum(trial.parent is None for trial in one.trials.values()) == 8
     assert sum(trial.state == "completed" for trial in one.trials.values()) == 8
