@@ -262,6 +262,14 @@ def read_journal(journal: Path) -> tuple[str, list[FrozenTrial]]:
         raise StorageError(f"{journal}: no study can be read there ({error})") from None
 
 
+def read_database(url: str, name: str) -> list[FrozenTrial]:
+    """The trials of an earlier experiment's study in a database. Raises StorageError if there is none of that name."""
+    try:
+        return optuna.load_study(study_name=name, storage=url_storage(url)).get_trials(deepcopy=False)
+    except KeyError:
+        raise StorageError(f"{shown_url(url)}: there is no study {name} there") from None
+
+
 class _ReadOnly(JournalFileBackend):
     """A journal that is not created where it is missing."""
 

@@ -8,7 +8,7 @@ from tune.experiment import ExperimentDir
 from tune.points import fit
 from tune.resume import reopen
 from tune.spec import RECORD, Experiment
-from tune.study import StudyRecord, read_journal
+from tune.study import StudyRecord, read_database, read_journal
 
 _NAMED = 3  # trials left out that are named
 
@@ -37,6 +37,13 @@ def earlier(source: str, experiment: Experiment, storage: str) -> tuple[Experime
             f"search.warm_start: {source} ranks its trials by {theirs.metric} ({modes[0]}), this search by "
             f"{mine.metric} ({modes[1]}); leave it out"
         )
+    record, _ = yaml_file.read(directory.spec)
+    if database := record[RECORD].get("study"):
+        if ":***@" in database:
+            raise ResumeError(
+                f"search.warm_start: {source} has its study in {database}, behind a password; leave it out"
+            )
+        return directory, read_database(database, name)
     return directory, read_journal(directory.journal)[1]
 
 

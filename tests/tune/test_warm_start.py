@@ -1,11 +1,14 @@
 import json
 import math
+import re
+from dataclasses import replace
 
 import pytest
 from optuna.trial import TrialState
 
 from tune.errors import ResumeError, StorageError
 from tune.experiment import ExperimentDir, begin
+from tune.open_study import open_study
 from tune.storage import open_storage
 
 FIELDS = ("scheduler.type=none", "scheduler.max_epochs=2", "search.sampler=random")
@@ -222,6 +225,27 @@ def test_an_experiment_by_its_path(session, earlier, storage, monkeypatch, sourc
     source = source.format(storage=storage)
     one = session(*FIELDS, f"search.warm_start=['{source}']")
     assert one.notes == [f"warm start from {source}: 1 trial given to the sampler"]
+
+
+def test_an_experiment_whose_study_is_in_a_database(session, experiment, storage, tmp_path):
+    url = f"sqlite:///{tmp_path}/study.db"
+    made = replace(experiment(*FIELDS, "search.trials=1"), name="earlier")
+    directory = ExperimentDir(storage / "earlier")
+    begin(directory, made, "python -m tune.run", "f00d", study=url)
+    with pytest.raises(StorageError, match=r"study.db: there is no study earlier there$"):
+        session(*FIELDS, "search.warm_start=[earlier]")
+    record, _ = open_study(made, directory, str(storage), url, "f00d")
+    record.report(record.propose(made.space).number, 1, 0.5)
+    one = session(*FIELDS, "search.warm_start=[earlier]")
+    assert one.notes == ["warm start from earlier: 1 trial given to the sampler"]
+
+
+def test_a_study_behind_a_password_cannot_be_learned_from(session, experiment, storage):
+    url = "postgresql://me:***@host/name"
+    begin(ExperimentDir(storage / "earlier"), experiment(*FIELDS), "python -m tune.run", "f00d", study=url)
+    message = rf"^search.warm_start: earlier has its study in {re.escape(url)}, behind a password; leave it out$"
+    with pytest.raises(ResumeError, match=message):
+        session(*FIELDS, "search.warm_start=[earlier]")
 
 
 def test_an_experiment_on_s3(session, earlier, storage, server, s3_keys):
