@@ -15,7 +15,7 @@ from tune.checkpoints import Checkpoints
 from tune.limits import Limits
 from tune.points import grid_size
 from tune.population import Exchange, exchange, is_past, perturbed, standing_at
-from tune.rungs import Rungs, rung_epochs
+from tune.rungs import Rungs
 from tune.spec import Experiment
 from tune.stopping import make_rule
 from tune.storage import Storage
@@ -47,8 +47,8 @@ class Conductor:
         # a failed trial may run again; in the place of a diverged one another is promoted
         self._no_peers = DEAD if self._rungs else frozenset[State]({"failed"})
         self.pauses: tuple[int, ...] = ()
-        if scheduler.promotes:
-            self.pauses = rung_epochs(scheduler.grace_period, scheduler.reduction_factor, scheduler.max_epochs)
+        if self._rungs:
+            self.pauses = self._rungs.epochs
         elif scheduler.type == "pbt":
             self.pauses = tuple(range(scheduler.grace_period, scheduler.max_epochs, scheduler.grace_period))
         points = grid_size(experiment.space) if search.sampler == "grid" else None

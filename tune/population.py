@@ -12,7 +12,7 @@ from typing import Any
 
 from tune.points import MUTABLE, in_effect
 from tune.space import Choice, Numeric, Scalar, Space
-from tune.trials import Trial
+from tune.trials import DEAD, Trial
 
 _FACTORS = (0.8, 1.2)  # of numbers
 _RESAMPLED = 0.25  # of choices
@@ -46,7 +46,7 @@ def exchange(members: list[Trial], epoch: int, quantile: float, seed: int, *, ma
     The worst `quantile`, and those that diverged or failed, copy one of the best `quantile` each that has a checkpoint.
     """
     there = [trial for trial in members if epoch in trial.values]
-    dead = [trial for trial in members if trial.state in {"diverged", "failed"} and epoch not in trial.values]
+    dead = [trial for trial in members if trial.state in DEAD and epoch not in trial.values]
     there.sort(key=lambda trial: (-trial.values[epoch] if maximize else trial.values[epoch], trial.number))
     count = max(1, int(quantile * len(members)))
     losers = [*there[max(count, len(there) - count) :], *dead]

@@ -1,10 +1,11 @@
 """Warm start: trials of earlier experiments from which the sampler learns."""
 
+from typing import Any
+
 from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 
 from tune import spec, yaml_file
 from tune.errors import ResumeError
-from tune.experiment import ExperimentDir
 from tune.points import fit
 from tune.resume import reopen
 from tune.spec import RECORD, Experiment
@@ -22,8 +23,8 @@ def warm_start(experiment: Experiment, record: StudyRecord, storage: str, finger
     return [_learn(source, experiment, record, storage, fingerprint) for source in experiment.search.warm_start]
 
 
-def earlier(source: str, experiment: Experiment, storage: str) -> tuple[ExperimentDir, list[FrozenTrial]]:
-    """An experiment that `search.warm_start` names, by name in `storage` or by its path or URI, and its trials.
+def earlier(source: str, experiment: Experiment, storage: str) -> tuple[dict[str, Any], list[FrozenTrial]]:
+    """An experiment that `search.warm_start` names, by name in `storage` or by its path or URI: provenance and trials.
 
     Raises ResumeError if it is missing or ranks its trials by another metric, StorageError if it cannot be read.
     """
@@ -37,18 +38,18 @@ def earlier(source: str, experiment: Experiment, storage: str) -> tuple[Experime
             f"search.warm_start: {source} ranks its trials by {theirs.metric} ({modes[0]}), this search by "
             f"{mine.metric} ({modes[1]}); leave it out"
         )
-    record, _ = yaml_file.read(directory.spec)
-    if database := record[RECORD].get("study"):
+    provenance = yaml_file.read(directory.spec)[0][RECORD]
+    if database := provenance.get("study"):
         if ":***@" in database:
             raise ResumeError(
                 f"search.warm_start: {source} has its study in {database}, behind a password; leave it out"
             )
-        return directory, read_database(database, name)
-    return directory, read_journal(directory.journal)[1]
+        return provenance, read_database(database, name)
+    return provenance, read_journal(directory.journal)[1]
 
 
 def _learn(source: str, experiment: Experiment, record: StudyRecord, storage: str, fingerprint: str) -> str:
-    directory, trials = earlier(source, experiment, storage)
+    provenance, trials = earlier(source, experiment, storage)
     known = record.learned_from(source)
     given, left_out = 0, []
     for trial in trials:
@@ -65,8 +66,7 @@ def _learn(source: str, experiment: Experiment, record: StudyRecord, storage: st
     if left_out:
         more = f" and {len(left_out) - _NAMED} more" if len(left_out) > _NAMED else ""
         words += f", {len(left_out)} left out: {', '.join(left_out[:_NAMED])}{more}"
-    recorded, _ = yaml_file.read(directory.spec)
-    if recorded[RECORD]["data_fingerprint"] != fingerprint:
+    if provenance["data_fingerprint"] != fingerprint:
         words += "; its images are others, so its values may not compare"
     return words
 
