@@ -2,7 +2,6 @@
 
 from tune.experiment import ExperimentDir
 from tune.points import grid, to_params
-from tune.rungs import rung_epochs
 from tune.sampler import make_sampler
 from tune.spec import Experiment
 from tune.study import StudyRecord, check_unused, journal_storage, url_storage
@@ -23,8 +22,7 @@ def check_study(experiment: Experiment, storage: str, url: str | None) -> None:
 def levels(experiment: Experiment) -> tuple[int, ...]:
     """The epochs at which trials are compared: rungs and full length."""
     scheduler = experiment.scheduler
-    rungs = rung_epochs(scheduler.grace_period, scheduler.reduction_factor, scheduler.max_epochs)
-    return (*rungs, scheduler.max_epochs) if scheduler.type != "none" else (scheduler.max_epochs,)
+    return (*scheduler.rungs, scheduler.max_epochs) if scheduler.type != "none" else (scheduler.max_epochs,)
 
 
 def open_study(

@@ -69,8 +69,6 @@ def _figure(**layout: Any) -> Any:
 
 
 def _curves(summary: Summary) -> Any:
-    from tune.rungs import rung_epochs
-
     scheduler, metric = summary.experiment.scheduler, summary.experiment.search.metric
     figure = _figure(xaxis={"title": "epoch"}, yaxis={"title": metric}, showlegend=False)
     for trial in summary.trials:
@@ -84,7 +82,7 @@ def _curves(summary: Summary) -> Any:
             name=f"trial {trial.number}, {trial.state}",
         )
     if scheduler.type == "asha":
-        for rung in rung_epochs(scheduler.grace_period, scheduler.reduction_factor, scheduler.max_epochs):
+        for rung in scheduler.rungs:
             figure.add_vline(rung, line={"dash": "dot", "color": "#999"}, annotation_text="rung")
     return figure
 

@@ -62,13 +62,12 @@ def check_same(
         free = _FREE.get(section, set())
         if free is None:
             continue
-        for field in sorted({*began[section], *now[section]} - free):
+        for field in [field for field in {**began[section], **now[section]} if field not in free]:
             before, after = began[section].get(field), now[section].get(field)
             if before != after:
                 problems.append(f"{section}.{field}: the search began with {before!r}, and now it is {after!r}")
-    if began["space"] == now["space"] and _names(began["space"]) != _names(
-        now["space"]
-    ):  # as grids and samplers see it
+    same_order = _names(began["space"]) == _names(now["space"])  # as grids and samplers see it
+    if began["space"] == now["space"] and not same_order:
         problems.append("space: the search began with its parameters and options in another order")
     if provenance["data_fingerprint"] != fingerprint:
         problems.append("data: these are not the images that the search began with")

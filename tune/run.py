@@ -105,7 +105,7 @@ def exit_status() -> Iterator[None]:
 def _show_plan(file: Path, overrides: tuple[str, ...]) -> None:
     from tune import spec, yaml_file
     from tune.points import grid_size
-    from tune.rungs import expected_epochs, expected_trials, rung_epochs
+    from tune.rungs import expected_epochs, expected_trials
 
     experiment = spec.load(file, overrides)
     yaml_file.write(experiment.to_dict(), sys.stdout)
@@ -122,7 +122,7 @@ def _show_plan(file: Path, overrides: tuple[str, ...]) -> None:
     if scheduler.type != "asha":
         click.echo(f"# {scheduler.type}: at most {full} epochs, and {again} of the retrain")
         return
-    rungs = rung_epochs(scheduler.grace_period, scheduler.reduction_factor, scheduler.max_epochs)
+    rungs = scheduler.rungs
     reached = expected_trials(trials, rungs, scheduler.reduction_factor)
     for epoch, count in zip((*rungs, scheduler.max_epochs), reached, strict=True):
         there = "1 trial gets" if count == 1 else f"{count} trials get"

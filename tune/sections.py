@@ -1,10 +1,11 @@
 """The sections of the experiment file that belong to the service: what each field means, and its bounds. Pure."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from cifar.config import METRICS, DataConfig, Metric, Section, TrainerConfig
+from tune.rungs import rung_epochs
 from tune.space import Scalar
 
 Auto = Literal["auto"]
@@ -85,7 +86,7 @@ class SchedulerConfig(Section):
         Literal["stop", "promote"] | None,
         Field(
             description="Of asha. promote (default) pauses every trial at its rung with a checkpoint, and the best go "
-            "on when a slot is free; stop ends a trial below its rung's cutoff"
+            "on when a slot is free; stop ends a trial below its rung's cutoff",
         ),
     ] = None
     max_epochs: Annotated[int, Field(ge=1, le=100_000, description="Length of a full training")] = 30
@@ -102,10 +103,22 @@ class SchedulerConfig(Section):
     ] = 4
     quantile: Annotated[float, Field(gt=0, le=0.5, description="Of pbt: share of the population replaced")] = 0.25
 
+    @model_validator(mode="before")
+    @classmethod
+    def _promote_by_default(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("type", "asha") == "asha" and given.get("mode") is None:
+            return {**given, "mode": "promote"}
+        return given
+
     @property
     def promotes(self) -> bool:
         """Whether trials pause at rungs, and the best go on."""
-        return self.type == "asha" and self.mode != "stop"
+        return self.mode == "promote"
+
+    @property
+    def rungs(self) -> tuple[int, ...]:
+        """The epochs before max_epochs at which trials are compared."""
+        return rung_epochs(self.grace_period, self.reduction_factor, self.max_epochs)
 
 
 class ResourcesConfig(Section):

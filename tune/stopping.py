@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from statistics import fmean, median
 from typing import Protocol
 
-from tune.rungs import Rungs, rung_epochs
+from tune.rungs import Rungs
 from tune.sections import SchedulerConfig, SearchConfig
 
 
@@ -35,13 +35,12 @@ class Rule(Protocol):
 
 def make_rule(scheduler: SchedulerConfig, search: SearchConfig) -> Rule:
     """The rule of that name."""
-    epochs = rung_epochs(scheduler.grace_period, scheduler.reduction_factor, scheduler.max_epochs)
     peers = scheduler.min_peers or 0
     match scheduler.type:
         case "asha":
-            return Rungs(epochs, scheduler.reduction_factor, search.maximize, peers)
+            return Rungs(scheduler.rungs, scheduler.reduction_factor, search.maximize, peers)
         case "hyperband":
-            return Brackets(epochs, scheduler.reduction_factor, search.maximize, peers)
+            return Brackets(scheduler.rungs, scheduler.reduction_factor, search.maximize, peers)
         case "median":
             return Median(scheduler.grace_period, search.maximize, peers or 3)
         case _:

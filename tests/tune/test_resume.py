@@ -131,7 +131,7 @@ def test_the_smallest_improvement_may_change(begun, experiment):
         ("search.start=[{translate: 1}]", "[]", "[{'translate': 1}]"),
         ("search.warm_start=[other]", "[]", "['other']"),
         ("scheduler.type=none", "'asha'", "'none'"),
-        ("scheduler.mode=stop", "None", "'stop'"),
+        ("scheduler.mode=stop", "'promote'", "'stop'"),
         ("scheduler.max_epochs=31", "30", "31"),
         ("scheduler.grace_period=2", "1", "2"),
         ("scheduler.min_peers=5", "None", "5"),
@@ -147,7 +147,8 @@ def test_what_would_make_it_another_search_is_refused(begun, experiment, field, 
     directory, (name, _, _) = begun(), field.partition("=")
     with pytest.raises(ResumeError) as caught:
         check_same(directory, experiment(field), "f00d")
-    assert str(caught.value).splitlines() == [
+    told = str(caught.value).splitlines()
+    assert [told[0], told[-1]] == [
         f"{name}: the search began with {before}, and now it is {after}",
         "first can be resumed only as it began: set it back, or choose another --name",
     ]
@@ -176,6 +177,10 @@ def test_everything_that_changed_is_told_at_once(begun, experiment):
         check_same(directory, experiment(*changes), "beef")
     told = [line.partition(": ")[0] for line in str(caught.value).splitlines()[:-1]]
     assert told == ["data.limit", "space.translate", "search.seed", "scheduler.max_epochs", "data"]
+
+
+def test_a_default_written_out_changes_nothing(begun, experiment):
+    assert check_same(begun(), experiment("scheduler.mode=promote", "scheduler.max_epochs=30"), "f00d")
 
 
 def test_how_a_value_is_written_changes_nothing(begun, experiment):
