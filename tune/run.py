@@ -170,8 +170,8 @@ def run(
     data = sources.load_training(experiment.data)
     sources.prepare_test(experiment.data, data)
     if skipped := data.skipped:
-        words = "1 broken image file" if len(skipped) == 1 else f"{len(skipped)} broken image files"
-        console.print(f"{words} left out: {'; '.join(skipped)}", markup=False, soft_wrap=True)
+        words = f"broken image files left out: {len(skipped)} ({'; '.join(skipped)})"
+        console.print(words, markup=False, soft_wrap=True)
     if experiment.data.source != "digits":  # trials run in other folders
         rooted = experiment.data.model_copy(update={"root": str(sources.resolved_root(experiment.data))})
         experiment = replace(experiment, data=rooted)

@@ -96,8 +96,7 @@ def print_closing(summary: Summary, console: Console) -> None:
         "report": str(directory.report),
     }
     if summary.skipped:
-        files = "1 broken image file" if len(summary.skipped) == 1 else f"{len(summary.skipped)} broken image files"
-        rows["left out"] = f"{files}: {'; '.join(summary.skipped[:3])}"
+        rows["broken images"] = f"{len(summary.skipped)} left out: {'; '.join(summary.skipped[:3])}"
     table = Table(title=Text(experiment.name), show_header=False, title_justify="left")
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")

@@ -109,6 +109,19 @@ def hanging(classes, channels, image_size, width):
 '''
 
 
+# A search over one of them.
+USER_SPACE = """
+data: {source: digits, limit: 1300}
+space:
+  network: own:NETWORK
+  width: {type: categorical, options: [0.5, 2.0]}
+  learning_rate: 0.01
+search: {trials: 6, sampler: random, seed: 1}
+scheduler: {type: none, max_epochs: 3}
+retrain: {epochs: 1}
+"""
+
+
 @dataclass
 class Finished:
     """What a call of the command line left."""
@@ -201,6 +214,18 @@ def folder(tmp_path: Path) -> Path:
     """An empty folder to call commands in, with the user's own networks."""
     (tmp_path / "own.py").write_text(USER_NETWORKS)
     return tmp_path
+
+
+@pytest.fixture
+def own(folder: Path) -> Callable[[str], Path]:
+    """Writes an experiment file for one of the user's own networks, and names it."""
+
+    def write(network: str) -> Path:
+        file = folder / "own.yaml"
+        file.write_text(USER_SPACE.replace("NETWORK", network))
+        return file
+
+    return write
 
 
 class Started:

@@ -15,17 +15,6 @@ from wandb.proto.wandb_internal_pb2 import Record
 TINY = ("data.limit=400", "retrain.epochs=1", "scheduler.max_epochs=3", "trainer.log_every_n_steps=5")
 SPACES = Path(__file__).parents[2] / "search_spaces"
 
-OWN = """
-data: {source: digits, limit: 1300}
-space:
-  network: own:NETWORK
-  width: {type: categorical, options: [0.5, 2.0]}
-  learning_rate: 0.01
-search: {trials: 6, sampler: random, seed: 1}
-scheduler: {type: none, max_epochs: 3}
-retrain: {epochs: 1}
-"""
-
 
 def log_records(content: bytes) -> Iterator[bytes]:
     """The records of a LevelDB log, which W&B's files are behind a header of 7 bytes: blocks of 32 KiB with pieces
@@ -53,18 +42,6 @@ def wandb_file(file: Path) -> tuple[str, str, set[str]]:
             group, name = record.run.run_group, record.run.display_name
         keys |= {item.key or ".".join(item.nested_key) for item in record.history.item}
     return group, name, keys
-
-
-@pytest.fixture
-def own(folder):
-    """Writes an experiment file for one of the user's own networks, and names it."""
-
-    def write(network: str) -> Path:
-        file = folder / "own.yaml"
-        file.write_text(OWN.replace("NETWORK", network))
-        return file
-
-    return write
 
 
 def test_more_gpus_than_the_cluster_has_are_refused_at_once(search, folder):

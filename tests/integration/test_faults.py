@@ -293,21 +293,8 @@ def test_an_s3_that_is_down_for_ten_seconds_is_ridden_out_and_a_killed_driver_go
     assert "a-secret" not in done.out + done.err
 
 
-OWN = """
-data: {source: digits, limit: 1300}
-space:
-  network: own:NETWORK
-  width: {type: categorical, options: [0.5, 2.0]}
-  learning_rate: 0.01
-search: {trials: 6, sampler: random, seed: 1}
-scheduler: {type: none, max_epochs: 3}
-retrain: {epochs: 1}
-"""
-
-
-def test_no_memory_left_fails_a_trial_once_and_the_others_go_on(search, folder, experiment):
-    (folder / "own.yaml").write_text(OWN.replace("NETWORK", "hungry"))
-    done = search(folder / "own.yaml")
+def test_no_memory_left_fails_a_trial_once_and_the_others_go_on(search, own, experiment):
+    done = search(own("hungry"))
     assert done.code == 0, done.err
     failed = [trial for trial in study(experiment) if trial.params["width"] == 2.0]
     assert failed
@@ -318,9 +305,8 @@ def test_no_memory_left_fails_a_trial_once_and_the_others_go_on(search, folder, 
     assert [trial.state.name for trial in others] == ["COMPLETE"] * (6 - len(failed))
 
 
-def test_a_trial_that_hangs_is_ended_and_goes_on_from_its_last_epoch(search, folder, experiment):
-    (folder / "own.yaml").write_text(OWN.replace("NETWORK", "hanging"))
-    done = search(folder / "own.yaml", "search.trial_timeout=20", "search.trials=2")
+def test_a_trial_that_hangs_is_ended_and_goes_on_from_its_last_epoch(search, own, folder, experiment):
+    done = search(own("hanging"), "search.trial_timeout=20", "search.trials=2")
     assert done.code == 0, done.err
     assert (folder / "hung").exists()
     assert [trial.state.name for trial in study(experiment)] == ["COMPLETE"] * 2

@@ -76,7 +76,7 @@ def test_an_image_folder_of_mixed_formats_is_searched(search, folder, row):
     )
     done = search("image_folder.yaml", *shrunk, "space.batch_size=32", "retrain.epochs=1")
     assert done.code == 0, done.err
-    assert "1 broken image file left out: train/dark/broken.png (UnidentifiedImageError" in done.out
+    assert "broken image files left out: 1 (train/dark/broken.png (UnidentifiedImageError" in done.out
     assert float(row(done.out, "test accuracy").split("%")[0]) > 90
 
 

@@ -130,7 +130,7 @@ def test_what_is_missing_is_said_in_all_three(summary, capsys):
     print_closing(told, Console(width=160, highlight=False))
     out = capsys.readouterr().out
     assert "(without ONNX: no operator for this network)" in out
-    assert "1 broken image file: train/x.png (broken)" in out
+    assert "1 left out: train/x.png (broken)" in out
     card = (told.directory.model / "README.md").read_text()
     assert "- No `model.onnx`: no operator for this network" in card
     assert "| broken image files left out | 1 |" in card
