@@ -16,6 +16,7 @@ import onnxruntime
 import optuna
 
 from tune.rungs import rung_epochs
+from tune.space import Drawer, Numeric, Space
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("CIFAR_DATA", ROOT.parent / "shared" / "data")) / "lcbench"
@@ -64,17 +65,26 @@ def task_names() -> list[str]:
     return next(domain["choices"] for domain in space if domain["name"] == "OpenML_task_id")
 
 
-def draw(trial: optuna.Trial) -> HParams:
-    """A point of LCBench's space, in the order of the model's inputs."""
-    return (
-        trial.suggest_int("batch_size", 16, 512, log=True),
-        trial.suggest_float("learning_rate", 1e-4, 0.1, log=True),
-        trial.suggest_float("momentum", 0.1, 0.99),
-        trial.suggest_float("weight_decay", 1e-5, 0.1),
-        trial.suggest_int("num_layers", 1, 5),
-        trial.suggest_int("max_units", 64, 1024, log=True),
-        trial.suggest_float("max_dropout", 0.0, 1.0),
+# in the order of the model's inputs: name, bounds, whether searched by the logarithm, step
+SPACE = Space(
+    tuple(
+        Numeric(name, name, lower, upper, log, step)
+        for name, lower, upper, log, step in (
+            ("batch_size", 16, 512, True, 1),
+            ("learning_rate", 1e-4, 0.1, True, None),
+            ("momentum", 0.1, 0.99, False, None),
+            ("weight_decay", 1e-5, 0.1, False, None),
+            ("num_layers", 1, 5, False, 1),
+            ("max_units", 64, 1024, True, 1),
+            ("max_dropout", 0.0, 1.0, False, None),
+        )
     )
+)
+
+
+def draw(drawer: Drawer) -> HParams:
+    """A point of LCBench's space."""
+    return tuple(SPACE.draw(drawer).values())
 
 
 def random_hparams(count: int) -> Iterator[HParams]:

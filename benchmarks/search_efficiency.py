@@ -26,7 +26,7 @@ from typing import Any, Literal, Protocol
 import click
 import numpy as np
 import optuna
-from lcbench import FACTOR, GRACE, LEVELS, MAX_EPOCHS, ROOT, RUNGS, Curve, Task, draw, task, task_names
+from lcbench import FACTOR, GRACE, LEVELS, MAX_EPOCHS, ROOT, RUNGS, SPACE, Curve, Task, draw, task, task_names
 from optuna.trial import TrialState
 from ray.tune.schedulers.async_hyperband import _Bracket
 
@@ -131,7 +131,7 @@ class Method:
 
 
 def ours(seed: int, trials: int) -> optuna.samplers.BaseSampler:
-    return make_sampler(SearchConfig(sampler="tpe", seed=seed, trials=trials), LEVELS, trials=trials)
+    return make_sampler(SearchConfig(seed=seed, trials=trials), SPACE, LEVELS)
 
 
 def optuna_5(seed: int, trials: int) -> optuna.samplers.BaseSampler:

@@ -63,10 +63,10 @@ def _of_scheduler(scheduler: SchedulerConfig | None, search: SearchConfig | None
         rule = f"must be below max_epochs, {longest}: pbt compares trials every grace_period epochs; make it smaller"
         yield Problem(("scheduler", "grace_period"), rule, grace)
     if search and search.sampler == "cmaes" and kind != "none":
-        rule = f"compares values of one length only, which {kind} does not give: set scheduler.type none, or use tpe"
+        rule = f"compares values of one length only, which {kind} does not give: set scheduler.type none, or use gp"
         yield Problem(("search", "sampler"), rule, search.sampler)
-    if search and search.sampler in ("gp", "grid") and kind == "pbt":
-        rule = "needs a value for each point, and pbt changes points in mid-training: use random, qmc or tpe"
+    if search and search.sampler == "grid" and kind == "pbt":
+        rule = "needs a value for each point, and pbt changes points in mid-training: use random, qmc or gp"
         yield Problem(("search", "sampler"), rule, search.sampler)
     if search and kind == "pbt" and search.trials < 4:
         rule = "must be at least 4 with scheduler.type pbt, whose population the trials are: start more, or use asha"
@@ -101,18 +101,18 @@ def _of_cmaes(space: Space, varied: Sequence[Numeric | Choice]) -> Iterator[str]
     choices = [domain.name for domain in varied if isinstance(domain, Choice)]
     if choices:
         names = ", ".join(dict.fromkeys(choices))
-        yield f"searches numbers only, and {names} in space chooses options: make it a constant, or use tpe"
+        yield f"searches numbers only, and {names} in space chooses options: make it a constant, or use gp"
     numbers = len(varied) - len(choices)
     if numbers < 2:
-        yield f"needs at least two numbers to search, and space has {numbers}: add a float or int domain, or use tpe"
+        yield f"needs at least two numbers to search, and space has {numbers}: add a float or int domain, or use gp"
 
 
 def _of_grid(space: Space, varied: Sequence[Numeric | Choice]) -> Iterator[str]:
     endless = [domain.name for domain in varied if isinstance(domain, Numeric) and domain.step is None]
     if endless:
         names = ", ".join(dict.fromkeys(endless))
-        yield f"tries every point, and {names} in space takes any number: give it type int or categorical, or use tpe"
+        yield f"tries every point, and {names} in space takes any number: give it type int or categorical, or use gp"
     elif not varied:
-        yield "tries every point, and space searches nothing: give it an int or categorical domain, or use tpe"
+        yield "tries every point, and space searches nothing: give it an int or categorical domain, or use gp"
     elif (size := grid_size(space) or 0) > MOST_TRIALS:
-        yield f"tries every point, and space has {size:,}, more than {MOST_TRIALS:,}: search fewer values, or use tpe"
+        yield f"tries every point, and space has {size:,}, more than {MOST_TRIALS:,}: search fewer values, or use gp"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.study import Study, StudyDirection
 
-from tune.sampler import History, view_of
+from tune.history import History, view_of
 
 _ENOUGH = 10  # trials, below which any answer is chance
 _GOOD = 0.25  # the share of trials that parameters are asked to have made good

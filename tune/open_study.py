@@ -42,7 +42,7 @@ def open_study(
     record = StudyRecord(
         url_storage(url) if url else journal_storage(directory.journal),
         experiment.name,
-        make_sampler(search, levels(experiment), trials=search.trials),
+        make_sampler(search, experiment.space, levels(experiment)),
         maximize=search.maximize,
         resume=resume,
     )

@@ -1,40 +1,47 @@
-"""What proposes HParams: Optuna's samplers by name, made repeatable, and the one that learns from comparable numbers.
+"""What proposes HParams: Optuna's samplers by name, made repeatable, and those that learn from comparable numbers.
 
 Early stopping leaves trials of many lengths. Optuna's samplers take a trial's last value, so that 2 epochs of one trial
-are held against 50 of another; the default one, multivariate TPE with a constant liar, stalls on them. BOHB's answer
-(Falkner, Klein and Hutter, ICML 2018, arXiv:1807.01774) is used here: learn only from the longest length at which
-enough trials were seen, and from their values at that length.
+are held against 50 of another; the default one, multivariate TPE with a constant liar, stalls on them. Here `gp` learns
+from all lengths, each for what it is worth (tune/multi_fidelity.py), and `tpe` as BOHB does (Falkner, Klein and Hutter,
+ICML 2018, arXiv:1807.01774) from the longest length at which enough trials were seen, by their values at that length.
 """
 
-import math
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from tune.history import History, is_diverged, view_of
+from tune.multi_fidelity import Model
 from tune.sections import SearchConfig
+from tune.space import Choice, Numeric, Space
+from tune.unit_cube import UnitCube
 
 # A sampler with this seed. A new one for each proposal: what Optuna's samplers remember from one to the next (the
 # state of their random numbers, search spaces, fitted kernels) is lost with a killed driver.
 Maker = Callable[[int], BaseSampler]
 
+_KERNEL = "gp"  # the attribute of the trial for whose proposal a kernel was fitted
+_FIT_AGAIN = 1.15  # as soon as so many times the trials are known
 
-def make_sampler(search: SearchConfig, levels: Sequence[int], *, trials: int) -> BaseSampler:
+
+def make_sampler(search: SearchConfig, space: Space, levels: Sequence[int]) -> BaseSampler:
     """The sampler that the search names. levels: the epochs at which trials are compared, rungs and full length.
 
     What it proposes is a function of the seed, the trial's number and what the study holds, and of nothing else, so
     that a search that was killed and goes on proposes what it would have proposed.
     """
-    startup = startup_trials(trials)
+    startup = startup_trials(search.trials)
     samplers: dict[str, Callable[[], BaseSampler]] = {
+        "gp": lambda: GaussianProcess(space, levels, startup, search.seed),
         "tpe": lambda: RungSampler(_tpe, levels, startup, search.seed),
-        "gp": lambda: RungSampler(_gp, levels, startup, search.seed),
+        "plain_gp": lambda: Reseeded(_plain_gp, search.seed),
         "plain_tpe": lambda: Reseeded(_plain_tpe, search.seed),
         "cmaes": lambda: Reseeded(_cmaes, search.seed),
         "qmc": lambda: QuasiRandom(search.seed),
@@ -66,11 +73,9 @@ def _tpe(seed: int) -> BaseSampler:
     return optuna.samplers.TPESampler(seed=seed, n_startup_trials=0)
 
 
-def _gp(seed: int) -> BaseSampler:
+def _plain_gp(seed: int) -> BaseSampler:
     # parameters that only some trials have are proposed by TPE
-    return optuna.samplers.GPSampler(
-        seed=seed, n_startup_trials=0, independent_sampler=_tpe(seed), warn_independent_sampling=False
-    )
+    return optuna.samplers.GPSampler(seed=seed, independent_sampler=_plain_tpe(seed), warn_independent_sampling=False)
 
 
 def _cmaes(seed: int) -> BaseSampler:
@@ -167,96 +172,56 @@ class RungSampler(BaseSampler):
         return view_of(seen, study) if seen else None
 
 
-class History:
-    """What was seen at each level. Finished trials are looked at once: there may be thousands."""
+class GaussianProcess(Reseeded):
+    """A Gaussian process over all lengths of training. The first `startup` trials are random."""
 
-    def __init__(self, levels: Sequence[int]) -> None:
-        self.levels = sorted(set(levels))
-        self._finished: dict[int, tuple[FrozenTrial, dict[int, float]]] = {}
+    def __init__(self, space: Space, levels: Sequence[int], startup: int, seed: int) -> None:
+        super().__init__(_random, seed)
+        self._cube, self._history, self._startup = UnitCube(space), History(levels), startup
+        self._distributions = {domain.key: _distribution(domain) for domain in space.searched()}
 
-    def comparable(self, trials: Iterable[FrozenTrial], maximize: bool, at_least: int = 0) -> list[FrozenTrial]:
-        """The trials to learn from, COMPLETE with their values at the chosen level; none if too few.
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self._distributions if trial.number >= self._startup else {}
 
-        The level is the highest that d + 2 trials reached, d being the number of parameters of the largest trial, and
-        `at_least` so many.
-        Those that were stopped, pause or train below it are left out: as bad examples they would outnumber all
-        others, though many were good. Diverged ones count as the worst seen.
-        """
-        known = [(trial, self._values(trial)) for trial in trials]
-        enough = max(at_least, 2 + max((len(trial.distributions) for trial, _ in known), default=0))
-        counts = {level: sum(level in values for _, values in known) for level in self.levels}
-        level = max((level for level in self.levels if counts[level] >= enough), default=None)
-        if level is None:
-            return []
-        seen = [values[level] for _, values in known if level in values]
-        worst = min(seen) if maximize else max(seen)
-        view = []
-        for trial, values in known:
-            if level in values:
-                view.append(_completed(trial, values[level]))
-            elif _diverged(trial):
-                view.append(_completed(trial, worst))
-        return view
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        if not search_space:
+            return {}
+        others = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
+        seen, pending = [], []
+        for other in others:
+            values = self._history.values(other)
+            if values or is_diverged(other):
+                seen.append((other.params, values))
+            elif other.state is TrialState.RUNNING:
+                pending.append(other.params)
+        try:
+            model = Model(self._cube, seen, maximize=study.direction == StudyDirection.MAXIMIZE)
+        except ValueError:
+            return {}
+        chance = np.random.default_rng(derived_seed(self._seed, trial.number))
+        kernel = self._remembered(others, len(seen))
+        if kernel is None:
+            kernel = model.fit(chance)
+            told: dict[str, Any] = {"trials": len(seen), "logs": kernel}
+            study._storage.set_trial_system_attr(trial._trial_id, _KERNEL, told)
+        return model.propose(kernel, pending, chance)
 
-    def _values(self, trial: FrozenTrial) -> dict[int, float]:
-        """Its value at each level that it reached: the last one there or before."""
-        remembered = self._finished.get(trial.number)
-        if remembered is not None and remembered[0] is trial:
-            return remembered[1]
-        values: dict[int, float] = {}
-        if trial.state is not TrialState.FAIL:
-            steps = sorted(trial.intermediate_values)
-            reached = math.inf if trial.state is TrialState.COMPLETE else max(steps, default=-1)
-            for level in self.levels:
-                before = [step for step in steps if step <= level]
-                if level <= reached and before:
-                    values[level] = trial.intermediate_values[before[-1]]
-            values = {level: value for level, value in values.items() if math.isfinite(value)}
-        if trial.state.is_finished():
-            self._finished[trial.number] = trial, values
-        return values
+    def _remembered(self, others: Sequence[FrozenTrial], count: int) -> list[float] | None:
+        """The last kernel fitted, if little more is known since; in the study, so that a killed driver's is found."""
+        fits = (trial.system_attrs[_KERNEL] for trial in reversed(others) if _KERNEL in trial.system_attrs)
+        last = next(fits, None)
+        fresh = last is not None and count < _FIT_AGAIN * last["trials"]
+        return list(last["logs"]) if last is not None and fresh else None
 
 
-def view_of(trials: list[FrozenTrial], study: Study) -> Study:
-    """`study` as if it held these trials alone."""
-    return Study("view", _View(trials, study.direction), sampler=study.sampler, pruner=study.pruner)
-
-
-def _diverged(trial: FrozenTrial) -> bool:
-    return trial.state is TrialState.FAIL and trial.user_attrs.get("state") == "diverged" and bool(trial.distributions)
-
-
-def _completed(trial: FrozenTrial, value: float) -> FrozenTrial:
-    return FrozenTrial(
-        number=trial.number,
-        trial_id=trial._trial_id,
-        state=TrialState.COMPLETE,
-        value=value,
-        params=trial.params,
-        distributions=trial.distributions,
-        user_attrs={},
-        system_attrs={},
-        intermediate_values={},
-        datetime_start=trial.datetime_start,
-        datetime_complete=trial.datetime_start,
-    )
-
-
-class _View(optuna.storages.InMemoryStorage):
-    """A storage of one study with these trials, made without copying them. Nothing is written to it."""
-
-    def __init__(self, trials: list[FrozenTrial], direction: StudyDirection) -> None:
-        super().__init__()
-        self._trials, self._direction = trials, direction
-
-    def get_study_id_from_name(self, study_name: str) -> int:
-        return 0
-
-    def get_study_directions(self, study_id: int) -> list[StudyDirection]:
-        return [self._direction]
-
-    def get_all_trials(self, study_id: int, deepcopy: bool = True, states: Any = None) -> list[FrozenTrial]:
-        return [trial for trial in self._trials if states is None or trial.state in states]
-
-    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
-        """Samplers note what they propose for other processes; here one process asks, and all of it is drawn."""
+def _distribution(domain: Numeric | Choice) -> BaseDistribution:
+    """What a trial's suggestion from `domain` is drawn from, which Optuna compares."""
+    match domain:
+        case Choice():
+            return CategoricalDistribution(domain.options)
+        case Numeric(step=None):
+            return FloatDistribution(domain.lower, domain.upper, log=domain.log)
+        case Numeric():
+            return IntDistribution(int(domain.lower), int(domain.upper), step=domain.step or 1, log=domain.log)

@@ -9,7 +9,7 @@ from tune.rungs import rung_epochs
 from tune.space import Scalar
 
 Auto = Literal["auto"]
-Sampler = Literal["tpe", "plain_tpe", "gp", "cmaes", "qmc", "random", "grid"]
+Sampler = Literal["gp", "tpe", "plain_gp", "plain_tpe", "cmaes", "qmc", "random", "grid"]
 Point = dict[Annotated[str, BeforeValidator(str)], Scalar]  # a name that is no text is unknown, as another would be
 MOST_TRIALS = 1_000_000
 
@@ -41,11 +41,11 @@ class SearchConfig(Section):
     sampler: Annotated[
         Sampler,
         Field(
-            description="Optuna's proposer of HParams. tpe learns at the highest rung that enough trials passed; "
-            "plain_tpe is Optuna's own TPE; gp: Gaussian process; cmaes: numbers only, without early stopping; qmc: "
-            "evenly spread; grid: every point of a space without float domains"
+            description="What proposes HParams. gp: a Gaussian process over all rungs; tpe: Parzen estimators at the "
+            "highest rung that enough trials passed; plain_gp and plain_tpe are Optuna's own; cmaes: numbers only, "
+            "without early stopping; qmc: evenly spread; grid: every point of a space without float domains"
         ),
-    ] = "tpe"
+    ] = "gp"
     start: list[Point] = Field(
         default_factory=list,
         description="Starting points, HParam: value; tried first, in order. What one leaves out is drawn",

@@ -62,7 +62,7 @@ def run_with_kills(session, fields, hook, **options):
     raise AssertionError("no progress between kills")
 
 
-@pytest.mark.parametrize("sampler", ["random", "tpe"])
+@pytest.mark.parametrize("sampler", ["random", "gp"])
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_killed_between_any_two_events(session, scheduler, sampler):
     fields = [*FIELDS, *SCHEDULERS[scheduler], f"search.sampler={sampler}"]
@@ -79,7 +79,7 @@ def test_killed_between_any_two_events(session, scheduler, sampler):
     assert told_by_the_study(killed) == told_by_the_study(whole)
 
 
-@pytest.mark.parametrize("sampler", ["random", "tpe"])
+@pytest.mark.parametrize("sampler", ["random", "gp"])
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_killed_before_after_or_within_any_line_of_the_journal(session, disk, scheduler, sampler):
     fields = [*FIELDS, *SCHEDULERS[scheduler], f"search.sampler={sampler}"]

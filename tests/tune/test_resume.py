@@ -126,7 +126,7 @@ def test_the_smallest_improvement_may_change(begun, experiment):
         ("data.split_seed=1", "0", "1"),
         ("search.metric=val_loss", "'val_accuracy'", "'val_loss'"),
         ("search.mode=min", "None", "'min'"),
-        ("search.sampler=random", "'tpe'", "'random'"),
+        ("search.sampler=random", "'gp'", "'random'"),
         ("search.seed=1", "0", "1"),
         ("search.start=[{translate: 1}]", "[]", "[{'translate': 1}]"),
         ("search.warm_start=[other]", "[]", "['other']"),

@@ -1,0 +1,92 @@
+import math
+
+import numpy as np
+import pytest
+
+from tune.multi_fidelity import Model
+from tune.space import Numeric, Space
+from tune.unit_cube import UnitCube
+
+CUBE = UnitCube(Space(tuple(Numeric(name, name, 0.0, 1.0, False, None) for name in "ab")))
+
+
+def points(count=40, seed=0):
+    return [{"a": float(a), "b": float(b)} for a, b in np.random.default_rng(seed).random((count, 2))]
+
+
+def proposals(seen, *, maximize=True, pending=(), count=12):
+    model = Model(CUBE, seen, maximize=maximize)
+    kernel = model.fit(np.random.default_rng(0))
+    return [model.propose(kernel, pending, np.random.default_rng(seed)) for seed in range(count)]
+
+
+def bowl(point):
+    return -((point["a"] - 0.7) ** 2) - (point["b"] - 0.2) ** 2
+
+
+def distance(point):
+    return math.hypot(point["a"] - 0.7, point["b"] - 0.2)
+
+
+@pytest.mark.parametrize("seen", [[], [({"a": 0.5, "b": 0.5}, {1: 0.1})] * 2, [({"a": 0.5, "b": 0.5}, {})] * 9])
+def test_nothing_is_learned_from_two_trials(seen):
+    with pytest.raises(ValueError, match="no level was reached by 3 trials"):
+        Model(CUBE, seen, maximize=True)
+
+
+@pytest.mark.parametrize("maximize", [True, False])
+def test_proposals_go_to_the_best(maximize):
+    sign = 1 if maximize else -1
+    seen = [(point, {1: sign * bowl(point)}) for point in points()]
+    found = sorted(distance(point) for point in proposals(seen, maximize=maximize))
+    assert found[5] < 0.1
+    assert found[-1] < 0.5
+
+
+def test_only_ranks_matter_at_one_level():
+    seen = [(point, {1: bowl(point)}) for point in points()]
+    warped = [(point, {1: math.exp(20 * bowl(point))}) for point in points()]
+    outlier = [(point, {1: bowl(point) if rank else -1e9}) for rank, point in enumerate(sorted(points(), key=bowl))]
+    assert proposals(seen) == proposals(warped)
+    assert proposals(outlier) == proposals([(point, {1: bowl(point)}) for point, _ in outlier])
+
+
+def test_a_higher_level_is_believed_where_the_levels_disagree():
+    """At level 1 the far corner is best; 12 trials went on, from everywhere, and show where it is."""
+    seen = []
+    for number, point in enumerate(points(48)):
+        misleading = {1: -bowl({"a": point["a"], "b": point["b"]})}
+        seen.append((point, misleading | ({4: bowl(point)} if number % 4 == 0 else {})))
+    believed = np.median([distance(point) for point in proposals(seen)])
+    misled = np.median([distance(point) for point in proposals([(point, {1: own[1]}) for point, own in seen])])
+    assert believed < misled - 0.3
+
+
+def test_a_lower_level_tells_where_the_higher_one_was_not_seen():
+    """Six survivors, all of one corner; what the many said at level 1 keeps the rest in view."""
+    seen = [(point, {1: bowl(point)} | ({4: bowl(point) + 1} if point["a"] > 0.8 else {})) for point in points(60)]
+    assert sum(4 in values for _, values in seen) >= 6
+    assert np.median([distance(point) for point in proposals(seen)]) < 0.15
+
+
+def test_trials_that_diverged_are_the_worst():
+    seen = [(point, {1: 0.0} if point["a"] < 0.5 else {}) for point in points()]
+    assert np.mean([point["a"] < 0.5 for point in proposals(seen)]) > 0.9
+
+
+def test_what_is_being_trained_is_not_tried_again():
+    seen = [(point, {1: bowl(point)}) for point in points()]
+    best = {"a": 0.7, "b": 0.2}
+    alone = [distance(point) for point in proposals(seen, count=20)]
+    beside = [distance(point) for point in proposals(seen, pending=[best] * 5, count=20)]
+    assert np.mean(alone) < np.mean(beside)
+
+
+def test_of_thousands_of_trials_the_best_are_learned_from():
+    """Their number costs nothing, and a narrow optimum that 3 of 5,000 found is not lost."""
+    seen = [(point, {1: 0.1 * bowl(point)}) for point in points(5000)]
+    for number, (point, _) in enumerate(seen[:3]):
+        point |= {"a": 0.05, "b": 0.9 + number / 100}
+        seen[number] = (point, {1: 1.0, 4: 2.0})
+    found = proposals(seen)
+    assert min(math.hypot(point["a"] - 0.05, point["b"] - 0.9) for point in found) < 0.15

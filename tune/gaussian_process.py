@@ -1,0 +1,102 @@
+"""Gaussian process regression with a scale for each feature, and a known noise for each observation.
+
+Rasmussen and Williams, "Gaussian Processes for Machine Learning", MIT Press 2006, chapters 2, 4.2.1 and 5.4.1.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import cho_solve, cholesky, solve_triangular
+from scipy.optimize import minimize
+
+_ROOT_5 = math.sqrt(5)
+_JITTER = 1e-4  # added to every variance, so that equal points do no harm
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """Matern 5/2. lengths: (features,), the distance along each over which values are alike.
+
+    variance: of the values; noise: what the variances of the observations are multiplied by.
+    """
+
+    lengths: np.ndarray
+    variance: float
+    noise: float
+
+    def between(self, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+        """Covariances (n, m) of the values at points (n, features) and (m, features)."""
+        a, b = one / self.lengths, other / self.lengths
+        squares = np.maximum((a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T, 0.0)
+        return self.variance * _matern(squares)[0]
+
+    @classmethod
+    def from_logs(cls, logs: np.ndarray) -> "Kernel":
+        """From the logarithms of lengths, variance and noise."""
+        return cls(np.exp(logs[:-2]), math.exp(logs[-2]), math.exp(logs[-1]))
+
+
+def fit(points: np.ndarray, values: np.ndarray, noise: np.ndarray, iterations: int = 20) -> np.ndarray:
+    """The most probable kernel, as the logarithms of its lengths, variance and noise: (features + 2,).
+
+    points: (n, features) in [0, 1]; values: (n,), of mean 0 and variance 1; noise: (n,), their variances. The prior of
+    a length is log-normal around 0.7, those of variance and noise around 1.
+    """
+    features = points.shape[1]
+    squares = (points[:, None] - points) ** 2
+    mean = np.array([math.log(0.7)] * features + [0.0, 0.0])
+    deviation = np.array([0.9] * features + [0.7, 0.7])
+
+    def loss(logs: np.ndarray) -> tuple[float, np.ndarray]:
+        """The negative logarithm of the posterior, and its gradient."""
+        kernel = Kernel.from_logs(logs)
+        alike, slope = _matern(squares @ kernel.lengths**-2)
+        lower = cholesky(kernel.variance * alike + np.diag(kernel.noise * noise + _JITTER), lower=True)
+        inverse = cho_solve((lower, True), np.eye(len(values)))
+        weights = inverse @ values
+        pull = np.outer(weights, weights) - inverse  # the gradient of twice the likelihood by the covariances
+        by_length = np.einsum("ij,ijk->k", pull * slope, squares) * kernel.variance / kernel.lengths**2
+        by_scale = (pull * alike).sum() * kernel.variance, (np.diag(pull) * noise).sum() * kernel.noise
+        off = (logs - mean) / deviation
+        value = 0.5 * values @ weights + np.log(np.diag(lower)).sum() + 0.5 * (off**2).sum()
+        return float(value), off / deviation - 0.5 * np.array([*by_length, *by_scale])
+
+    bounds = [(math.log(0.05), math.log(10))] * features + [(-3.0, 2.0)] * 2
+    found = minimize(loss, mean, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": iterations})
+    return np.asarray(found.x)
+
+
+class Posterior:
+    """What is known of the values after observations. Arrays as in `fit`.
+
+    pending: (m, features), points that are being observed: nothing is learned from them but that they will be known,
+    so that others are tried meanwhile (Desautels et al., JMLR 2014).
+    """
+
+    def __init__(
+        self, kernel: Kernel, points: np.ndarray, values: np.ndarray, noise: np.ndarray, pending: np.ndarray
+    ) -> None:
+        self._kernel, self._count = kernel, len(points)
+        self._known = np.vstack([points, pending])
+        variances = np.concatenate([kernel.noise * noise, np.full(len(pending), 0.05)]) + _JITTER
+        self._lower = cholesky(kernel.between(self._known, self._known) + np.diag(variances), lower=True)
+        self._weights = cho_solve((self._lower[: self._count, : self._count], True), values)
+
+    def mean(self, points: np.ndarray) -> np.ndarray:
+        """The expected values (n,) at points (n, features)."""
+        return np.asarray(self._kernel.between(points, self._known[: self._count]) @ self._weights)
+
+    def mean_and_deviation(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Expected values and their standard deviations, (n,) each."""
+        covariances = self._kernel.between(points, self._known)
+        explained = solve_triangular(self._lower, covariances.T, lower=True)
+        variances = np.maximum(self._kernel.variance - (explained**2).sum(0), 0.0)
+        return covariances[:, : self._count] @ self._weights, np.sqrt(variances)
+
+
+def _matern(squares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The correlation at squared distances, and minus twice its derivative by the squared distance."""
+    distances = np.sqrt(squares)
+    decay = np.exp(-_ROOT_5 * distances)
+    return (1 + _ROOT_5 * distances + 5 / 3 * squares) * decay, 5 / 3 * (1 + _ROOT_5 * distances) * decay

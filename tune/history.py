@@ -1,0 +1,105 @@
+"""What a study says at each length of training: early stopping leaves trials of many lengths."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import optuna
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+
+class History:
+    """What was seen at each level. Finished trials are looked at once: there may be thousands."""
+
+    def __init__(self, levels: Sequence[int]) -> None:
+        self.levels = sorted(set(levels))
+        self._finished: dict[int, tuple[FrozenTrial, dict[int, float]]] = {}
+
+    def comparable(self, trials: Iterable[FrozenTrial], maximize: bool, at_least: int = 0) -> list[FrozenTrial]:
+        """The trials to learn from, COMPLETE with their values at the chosen level; none if too few.
+
+        The level is the highest that d + 2 trials reached, d being the number of parameters of the largest trial, and
+        `at_least` so many.
+        Those that were stopped, pause or train below it are left out: as bad examples they would outnumber all
+        others, though many were good. Diverged ones count as the worst seen.
+        """
+        known = [(trial, self.values(trial)) for trial in trials]
+        enough = max(at_least, 2 + max((len(trial.distributions) for trial, _ in known), default=0))
+        counts = {level: sum(level in values for _, values in known) for level in self.levels}
+        level = max((level for level in self.levels if counts[level] >= enough), default=None)
+        if level is None:
+            return []
+        seen = [values[level] for _, values in known if level in values]
+        worst = min(seen) if maximize else max(seen)
+        view = []
+        for trial, values in known:
+            if level in values:
+                view.append(_completed(trial, values[level]))
+            elif is_diverged(trial):
+                view.append(_completed(trial, worst))
+        return view
+
+    def values(self, trial: FrozenTrial) -> dict[int, float]:
+        """A trial's finite value at each level that it reached: the last one there or before; none of a failed one."""
+        remembered = self._finished.get(trial.number)
+        if remembered is not None and remembered[0] is trial:
+            return remembered[1]
+        values: dict[int, float] = {}
+        if trial.state is not TrialState.FAIL:
+            steps = sorted(trial.intermediate_values)
+            reached = math.inf if trial.state is TrialState.COMPLETE else max(steps, default=-1)
+            for level in self.levels:
+                before = [step for step in steps if step <= level]
+                if level <= reached and before:
+                    values[level] = trial.intermediate_values[before[-1]]
+            values = {level: value for level, value in values.items() if math.isfinite(value)}
+        if trial.state.is_finished():
+            self._finished[trial.number] = trial, values
+        return values
+
+
+def view_of(trials: list[FrozenTrial], study: Study) -> Study:
+    """`study` as if it held these trials alone."""
+    return Study("view", _View(trials, study.direction), sampler=study.sampler, pruner=study.pruner)
+
+
+def is_diverged(trial: FrozenTrial) -> bool:
+    """Whether a trial ended because a value of it was no number."""
+    return trial.state is TrialState.FAIL and trial.user_attrs.get("state") == "diverged" and bool(trial.distributions)
+
+
+def _completed(trial: FrozenTrial, value: float) -> FrozenTrial:
+    return FrozenTrial(
+        number=trial.number,
+        trial_id=trial._trial_id,
+        state=TrialState.COMPLETE,
+        value=value,
+        params=trial.params,
+        distributions=trial.distributions,
+        user_attrs={},
+        system_attrs={},
+        intermediate_values={},
+        datetime_start=trial.datetime_start,
+        datetime_complete=trial.datetime_start,
+    )
+
+
+class _View(optuna.storages.InMemoryStorage):
+    """A storage of one study with these trials, made without copying them. Nothing is written to it."""
+
+    def __init__(self, trials: list[FrozenTrial], direction: StudyDirection) -> None:
+        super().__init__()
+        self._trials, self._direction = trials, direction
+
+    def get_study_id_from_name(self, study_name: str) -> int:
+        return 0
+
+    def get_study_directions(self, study_id: int) -> list[StudyDirection]:
+        return [self._direction]
+
+    def get_all_trials(self, study_id: int, deepcopy: bool = True, states: Any = None) -> list[FrozenTrial]:
+        return [trial for trial in self._trials if states is None or trial.state in states]
+
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        """Samplers note what they propose for other processes; here one process asks, and all of it is drawn."""

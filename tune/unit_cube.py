@@ -1,0 +1,142 @@
+"""A search space as a cube of sides 1, for samplers that reckon with distances."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tune.space import Choice, Constant, Numeric, Scalar, Space
+
+
+@dataclass(frozen=True)
+class _Side:
+    """A searched domain, and where it is in effect: at which option of which other side."""
+
+    domain: Numeric | Choice
+    parent: int | None = None
+    option: int = 0
+
+
+class UnitCube:
+    """Each searched domain is a side, whose position in [0, 1) gives its value; those of options not chosen too.
+
+    Whole numbers and options have a cell each, and cells are of one size (for whole numbers searched by their
+    logarithms, cells reach half a step to either side). Arrays of points are float64 of shape (points, sides).
+    """
+
+    def __init__(self, space: Space) -> None:
+        self._sides = list(_sides(space))
+
+    def __len__(self) -> int:
+        return len(self._sides)
+
+    def positions(self, params: Sequence[Mapping[str, Any]]) -> np.ndarray:
+        """Points by the study's parameters, in the middles of their cells; what a point lacks is 0.5."""
+        found = np.full((len(params), len(self)), 0.5)
+        for column, side in enumerate(self._sides):
+            for row, point in enumerate(params):
+                if side.domain.key in point:
+                    found[row, column] = _position(side.domain, point[side.domain.key])
+        return found
+
+    def params(self, point: np.ndarray) -> dict[str, Scalar]:
+        """The study's parameters at a point (sides,): those that are in effect."""
+        chosen = self._chosen(point[None])[0]
+        return {
+            side.domain.key: _value(side.domain, float(point[column]))
+            for column, side in enumerate(self._sides)
+            if chosen[column]
+        }
+
+    def features(self, points: np.ndarray) -> np.ndarray:
+        """Points as a model sees them, of shape (points, features).
+
+        A number is one feature, an option too, 1 where it is chosen. What is not in effect is 0.5 or 0.
+        """
+        chosen = self._chosen(points)
+        columns = []
+        for column, side in enumerate(self._sides):
+            position, there = points[:, column], chosen[:, column]
+            if isinstance(side.domain, Choice):
+                options = _cells(position, len(side.domain.options))
+                columns += [there & (options == option) for option in range(len(side.domain.options))]
+            else:
+                columns.append(np.where(there, _middle(side.domain, position), 0.5))
+        return np.array(columns, np.float64).T
+
+    def near(self, points: np.ndarray, chance: np.random.Generator) -> np.ndarray:
+        """Each point with about half of its sides moved, numbers by steps of a size drawn for the point."""
+        size = 0.1 * np.exp(chance.normal(size=(len(points), 1)))
+        moved = np.clip(points + size * chance.normal(size=points.shape), 0.0, np.nextafter(1.0, 0.0))
+        choices = [isinstance(side.domain, Choice) for side in self._sides]
+        moved[:, choices] = chance.random((len(points), sum(choices)))
+        return np.where(chance.random(points.shape) < 0.5, moved, points)
+
+    def _chosen(self, points: np.ndarray) -> np.ndarray:
+        """Which sides are in effect, (points, sides) of bool. A parent stands before its sides."""
+        chosen = np.ones(points.shape, bool)
+        for column, side in enumerate(self._sides):
+            if side.parent is not None:
+                parent = self._sides[side.parent].domain
+                assert isinstance(parent, Choice)
+                option = _cells(points[:, side.parent], len(parent.options))
+                chosen[:, column] = chosen[:, side.parent] & (option == side.option)
+        return chosen
+
+
+def _sides(space: Space, parent: int | None = None, option: int = 0, before: int = 0) -> Iterator[_Side]:
+    for domain in space.domains:
+        if isinstance(domain, Constant):
+            continue
+        yield _Side(domain, parent, option)
+        here, before = before, before + 1
+        if isinstance(domain, Choice):
+            for index, inner in enumerate(domain.parameters):
+                sides = list(_sides(inner, here, index, before))
+                yield from sides
+                before += len(sides)
+
+
+def _cells(position: np.ndarray, count: int) -> np.ndarray:
+    return np.asarray(np.minimum((position * count).astype(int), count - 1))
+
+
+def _range(domain: Numeric) -> tuple[float, float]:
+    """The values at positions 0 and 1; logarithms where these are searched evenly."""
+    half = 0.0 if domain.step is None else domain.step / 2
+    lower, upper = domain.lower - half, domain.upper + half
+    return (math.log(lower), math.log(upper)) if domain.log else (lower, upper)
+
+
+def _position(domain: Numeric | Choice, value: Any) -> float:
+    if isinstance(domain, Choice):
+        return (domain.options.index(value) + 0.5) / len(domain.options)
+    lower, upper = _range(domain)
+    at = math.log(value) if domain.log else float(value)
+    return (at - lower) / (upper - lower) if upper > lower else 0.5
+
+
+def _value(domain: Numeric | Choice, position: float) -> Scalar:
+    if isinstance(domain, Choice):
+        return domain.options[int(_cells(np.array(position), len(domain.options)))]
+    value = float(_numbers(domain, np.array(position)))
+    return value if domain.step is None else round(value)
+
+
+def _numbers(domain: Numeric, position: np.ndarray) -> np.ndarray:
+    lower, upper = _range(domain)
+    at = lower + position * (upper - lower)
+    values = np.exp(at) if domain.log else at
+    if domain.step is not None:
+        values = domain.lower + domain.step * np.round((values - domain.lower) / domain.step)
+    return np.clip(values, domain.lower, domain.upper)
+
+
+def _middle(domain: Numeric, position: np.ndarray) -> np.ndarray:
+    """The position of the value that `position` gives."""
+    lower, upper = _range(domain)
+    values = _numbers(domain, position)
+    at = np.log(values) if domain.log else values
+    return (at - lower) / (upper - lower) if upper > lower else np.full_like(position, 0.5)
