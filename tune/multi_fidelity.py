@@ -25,7 +25,7 @@ _FEW = 3  # trials at a level, below which it says nothing
 _FIRST_NOISE = 0.02  # of a value at the highest level, where scores have variance 1
 _FIT_TO, _LEARN_FROM = 200, 400  # trials at most, so that the hundred thousandth proposal takes no longer
 _ANYWHERE, _NEAR, _REFINED = 400, 600, 200  # points looked at
-_WIDTH = 2.0  # mean of the bound's width, in standard deviations
+_WIDTH = 3.0  # mean of the bound's width, in standard deviations
 
 
 class Model:

@@ -53,7 +53,7 @@ def make_sampler(search: SearchConfig, space: Space, levels: Sequence[int]) -> B
 
 def startup_trials(trials: int) -> int:
     """How many of `trials` are drawn at random before the first is learned from."""
-    return max(5, min(50, trials // 4))
+    return max(5, min(30, trials // 4))
 
 
 def derived_seed(seed: int, number: int, name: str = "") -> int:

@@ -122,8 +122,8 @@ def test_the_first_trials_are_random_whatever_is_known(name: str) -> None:
 
 
 @pytest.mark.parametrize("trials", [1, 10, 24, 64, 200, 600, 10_000])
-def test_random_starts_are_a_share_of_the_search_and_at_most_fifty(trials: int) -> None:
-    assert startup_trials(trials) <= startup_trials(trials + 1) <= 50
+def test_random_starts_are_a_share_of_the_search_and_at_most_thirty(trials: int) -> None:
+    assert startup_trials(trials) <= startup_trials(trials + 1) <= 30
     assert startup_trials(trials) <= max(5, trials / 2)
 
 
