@@ -13,7 +13,6 @@ from typing import Literal
 
 from tune.checkpoints import Checkpoints
 from tune.limits import Limits
-from tune.points import grid_size
 from tune.population import Exchange, exchange, is_past, perturbed, standing_at
 from tune.rungs import Rungs
 from tune.spec import Experiment
@@ -51,8 +50,6 @@ class Conductor:
             self.pauses = self._rungs.epochs
         elif scheduler.type == "pbt":
             self.pauses = tuple(range(scheduler.grace_period, scheduler.max_epochs, scheduler.grace_period))
-        points = grid_size(experiment.space) if search.sampler == "grid" else None
-        self._planned = min(search.trials, points or search.trials)
         self.live: dict[int, float] = {}  # number -> when it was last heard of
         self.interrupted = False
         self.trouble: Exception | None = None
@@ -109,7 +106,7 @@ class Conductor:
 
     @property
     def _unproposed(self) -> bool:
-        return self.proposed < self._planned or self.record.is_enqueued(replaces=...)
+        return self.proposed < self.experiment.trials or self.record.is_enqueued(replaces=...)
 
     @property
     def has_work(self) -> bool:
@@ -159,7 +156,7 @@ class Conductor:
         """Ends the paused trials that will not go on, whatever comes: their checkpoints only take space."""
         if self._rungs is None:
             return
-        trials = len(self.trials) + max(0, self._planned - self.proposed)
+        trials = len(self.trials) + max(0, self.experiment.trials - self.proposed)
         for number, verdict in self._rungs.hopeless(self._paused(), trials):
             self._end(self.trials[number], "stopped", str(verdict))
 

@@ -54,7 +54,10 @@ class Model:
     def propose(
         self, kernel: Sequence[float], pending: Sequence[Mapping[str, Scalar]], chance: np.random.Generator
     ) -> dict[str, Scalar]:
-        """The study's parameters of the next trial. pending: those of trials that showed nothing yet."""
+        """The study's parameters of the next trial; a new point, if there is one among those looked at.
+
+        pending: the parameters of trials that showed nothing yet.
+        """
         some = self._some(_LEARN_FROM, chance)
         waiting = self._cube.features(self._cube.positions(pending)) if pending else self._features[:0]
         posterior = Posterior(
@@ -62,9 +65,13 @@ class Model:
         )
         width = _WIDTH * chance.exponential()
 
+        tried = {row.tobytes() for row in (*self._features, *waiting)}
+
         def best(points: np.ndarray, count: int) -> np.ndarray:
-            mean, deviation = posterior.mean_and_deviation(self._cube.features(points))
-            return points[np.argsort(-(mean + width * deviation), kind="stable")[:count]]
+            features = self._cube.features(points)
+            mean, deviation = posterior.mean_and_deviation(features)
+            again = np.array([row.tobytes() in tried for row in features])
+            return points[np.lexsort((-(mean + width * deviation), again))[:count]]
 
         good = np.argsort(-posterior.mean(self._features[some]), kind="stable")[:8]
         around = self._points[some][good][chance.integers(len(good), size=_NEAR)]

@@ -52,7 +52,7 @@ class Progress:
         self.trials[trial.number] = trial
         self._epochs[trial.number] = trial.trained
         if trial.state in {"running", "paused"}:
-            if told and self.experiment.search.trials == 1 and trial.epochs:
+            if told and self.experiment.trials == 1 and trial.epochs:
                 self._plain(f"epoch {trial.epochs}: {self.experiment.search.metric} {trial.values[trial.epochs]:.4f}")
             return
         self._ended.append(self._line(trial))
@@ -70,19 +70,23 @@ class Progress:
 
     def _line(self, trial: Trial) -> str:
         search = self.experiment.search
-        done = f"[{len(self._ended) + 1}/{max(search.trials, len(self.trials))}]"
+        done = f"[{len(self._ended) + 1}/{self._total}]"
         best = trial.best(search.maximize)
         value = f"{search.metric} {best[1]:.4f}" if best else "no value"
         reason = f" ({trial.reason})" if trial.reason else ""
         plural = "s" * (trial.epochs != 1)
         return f"{done} trial {trial.number} {trial.state} after {trial.epochs} epoch{plural}, {value}{reason}"
 
+    @property
+    def _total(self) -> int:
+        return max(self.experiment.trials, len(self.trials))
+
     def _view(self) -> Group:
         """What the terminal shows now."""
         search = self.experiment.search
         name = TextColumn("{task.description}", markup=False)
         bar = Bar(name, BarColumn(), TextColumn("{task.completed}/{task.total} trials"))
-        bar.add_task(self.experiment.name, total=max(search.trials, len(self.trials)), completed=len(self._ended))
+        bar.add_task(self.experiment.name, total=self._total, completed=len(self._ended))
         table = Table.grid(padding=(0, 2))
         table.add_row("trials", self._counts())
         table.add_row("epochs", f"{sum(list(self._epochs.values()))}")
@@ -102,7 +106,7 @@ class Progress:
         gone = time.monotonic() - self._started
         if not self._ended:
             return f"{duration(gone)} gone"
-        left = (self.experiment.search.trials - len(self._ended)) * gone / len(self._ended)
+        left = (self.experiment.trials - len(self._ended)) * gone / len(self._ended)
         if budget := self.experiment.search.time_budget_s:
             left = min(left, max(0.0, budget - gone))
         return f"{duration(gone)} gone, about {duration(left)} left"

@@ -111,7 +111,7 @@ def _show_plan(file: Path, overrides: tuple[str, ...]) -> None:
     yaml_file.write(experiment.to_dict(), sys.stdout)
     search, scheduler = experiment.search, experiment.scheduler
     points = grid_size(experiment.space) if search.sampler == "grid" else None
-    trials = min(search.trials, points or search.trials)
+    trials = experiment.trials
     full = min(trials * scheduler.max_epochs, search.epoch_budget or trials * scheduler.max_epochs)
     again = experiment.retrain.epochs + (scheduler.max_epochs if experiment.retrain.start == "scratch" else 0)
     grid = f", of the grid's {points} points" if points else ""
@@ -272,7 +272,7 @@ def _opening(job: _Job, share: "Share", ended: int) -> str:
     experiment = job.experiment
     again = f", {ended} of them ended before" if job.before else ""
     slots = f"in {share.slots} slot{'s' * (share.slots != 1)} of {share}"
-    return f"{experiment.name}: {experiment.search.trials} trials{again}, {slots}; {job.directory.place.uri}"
+    return f"{experiment.name}: {experiment.trials} trials{again}, {slots}; {job.directory.place.uri}"
 
 
 def _retrained(

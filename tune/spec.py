@@ -11,6 +11,7 @@ from cifar.config import DataConfig, Section, TrainerConfig
 from tune import yaml_file
 from tune.combinations import across, of_points
 from tune.errors import SpecError
+from tune.points import grid_size
 from tune.problems import Path, Problem, from_pydantic, nearest
 from tune.sections import SECTIONS, ResourcesConfig, RetrainConfig, SchedulerConfig, SearchConfig, TrackingConfig
 from tune.space import Space
@@ -34,6 +35,12 @@ class Experiment:
     retrain: RetrainConfig
     tracking: TrackingConfig
     raw_space: dict[str, Any]
+
+    @property
+    def trials(self) -> int:
+        """How many trials are planned: what the search asks for, and no more than a grid has points."""
+        points = grid_size(self.space) if self.search.sampler == "grid" else None
+        return min(self.search.trials, points or self.search.trials)
 
     def to_dict(self) -> dict[str, Any]:
         """The experiment as a file that `load` reads back to an equal one."""

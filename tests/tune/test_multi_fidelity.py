@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tune.multi_fidelity import Model
-from tune.space import Numeric, Space
+from tune.space import Choice, Numeric, Space
 from tune.unit_cube import UnitCube
 
 CUBE = UnitCube(Space(tuple(Numeric(name, name, 0.0, 1.0, False, None) for name in "ab")))
@@ -80,6 +80,18 @@ def test_what_is_being_trained_is_not_tried_again():
     alone = [distance(point) for point in proposals(seen, count=20)]
     beside = [distance(point) for point in proposals(seen, pending=[best] * 5, count=20)]
     assert np.mean(alone) < np.mean(beside)
+
+
+def test_no_point_is_tried_twice_while_there_are_others():
+    numbers = tuple(Numeric(name, name, 1, 3, log, 1) for name, log in (("a", False), ("b", True)))
+    cube = UnitCube(Space((*numbers, Choice("c", "c", ("x", "y"), (Space(), Space())))))
+    first = [(1, 1, "x"), (1, 2, "x"), (2, 1, "y"), (3, 1, "x")]
+    seen = [({"a": a, "b": b, "c": c}, {1: 3.0 - a} if a < 3 else {}) for a, b, c in first]
+    for number in range(18 - len(seen)):
+        model = Model(cube, seen, maximize=True)
+        kernel = model.fit(np.random.default_rng(number))
+        seen.append((model.propose(kernel, [], np.random.default_rng(number)), {1: -float(number)}))
+    assert len({repr(point) for point, _ in seen}) == 18
 
 
 def test_of_thousands_of_trials_the_best_are_learned_from():

@@ -78,3 +78,11 @@ def test_a_terminal_shows_something_before_the_first_trial(experiment):
     text = shown(experiment, [], terminal=True)
     assert "0 running in 2 slots" in text
     assert "0/3 trials" in text
+
+
+def test_a_grid_has_no_more_trials_than_points(experiment_file):
+    text = (
+        "data: {source: digits}\nspace: {flip: {type: categorical, options: [true, false]}}\nsearch: {sampler: grid}\n"
+    )
+    trial = Trial(0, {"flip": True}, "completed", {1: 0.75})
+    assert "[1/2] trial 0 completed" in shown(load(experiment_file(text)), [trial], terminal=False)
