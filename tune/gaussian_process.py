@@ -40,8 +40,8 @@ class Kernel:
 def fit(points: np.ndarray, values: np.ndarray, noise: np.ndarray, iterations: int = 20) -> np.ndarray:
     """The most probable kernel, as the logarithms of its lengths, variance and noise: (features + 2,).
 
-    points: (n, features) in [0, 1]; values: (n,), of mean 0 and variance 1; noise: (n,), their variances. The prior of
-    a length is log-normal around 0.7, those of variance and noise around 1.
+    points: (n, features) in [0, 1]; values: (n,), such as normal scores, whose variance is about 1; noise: (n,), the
+    variances of their errors. The prior of a length is log-normal around 0.7, those of variance and noise around 1.
     """
     features = points.shape[1]
     squares = (points[:, None] - points) ** 2

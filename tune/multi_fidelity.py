@@ -10,7 +10,7 @@ Desautels et al., JMLR 2014).
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import chain
 
 import numpy as np
 from scipy.special import ndtri
@@ -21,96 +21,113 @@ from tune.unit_cube import UnitCube
 
 Values = Mapping[int, float]  # by level
 
-_FEW = 3  # trials at a level, below which it says nothing
+_FEW = 3  # trials at a level, or at two of them, below which they say nothing
 _FIRST_NOISE = 0.02  # of a value at the highest level, where scores have variance 1
-_FIT_TO, _LEARN_FROM = 200, 400  # trials at most, so that the hundred thousandth proposal takes no longer
+_FIT_TO, _LEARN_FROM = 200, 400  # trials at most
 _ANYWHERE, _NEAR, _REFINED = 400, 600, 200  # points looked at
 _WIDTH = 3.0  # mean of the bound's width, in standard deviations
+
+
+class TooFewTrialsError(ValueError):
+    """No level was reached by 3 trials."""
 
 
 class Model:
     """What trials showed: `seen` has the parameters of each, and its finite values by level; none if it diverged.
 
-    Raises ValueError if no level was reached by 3 trials.
+    Raises TooFewTrialsError.
     """
 
     def __init__(self, cube: UnitCube, seen: Sequence[tuple[Mapping[str, Scalar], Values]], *, maximize: bool) -> None:
         counts = Counter(level for _, values in seen for level in values)
         levels = sorted(level for level, count in counts.items() if count >= _FEW)
         if not levels:
-            raise ValueError(f"no level was reached by {_FEW} trials")
+            raise TooFewTrialsError(f"no level was reached by {_FEW} trials")
         self._cube = cube
-        self._points = cube.positions([params for params, _ in seen])
-        self._features = cube.features(self._points)
-        sign = 1 if maximize else -1
-        values = [{level: sign * own[level] for level in levels if level in own} for _, own in seen]
-        self._reached, self._scores, self._noise = _scores(values, levels)
+        self._params = [params for params, _ in seen]
+        values = np.array([[own.get(level, np.nan) for level in levels] for _, own in seen])
+        diverged = np.array([not own for _, own in seen])
+        self._rows = np.flatnonzero(diverged | np.isfinite(values).any(1))  # the others are known at rare levels only
+        self._reached, self._scores, self._noise = _scores(values[self._rows] * (1 if maximize else -1))
 
     def fit(self, chance: np.random.Generator) -> list[float]:
         """The kernel, as `propose` takes it."""
         some = self._some(_FIT_TO, chance)
-        return [float(number) for number in fit(self._features[some], self._scores[some], self._noise[some])]
+        features = self._cube.features(self._points(some))
+        return [float(number) for number in fit(features, self._scores[some], self._noise[some])]
 
     def propose(
-        self, kernel: Sequence[float], pending: Sequence[Mapping[str, Scalar]], chance: np.random.Generator
+        self,
+        kernel: Sequence[float],
+        pending: Sequence[Mapping[str, Scalar]],
+        fixed: Mapping[str, Scalar],
+        chance: np.random.Generator,
     ) -> dict[str, Scalar]:
         """The study's parameters of the next trial; a new point, if there is one among those looked at.
 
-        pending: the parameters of trials that showed nothing yet.
+        pending: the parameters of trials that showed nothing yet; fixed: those that are given.
         """
         some = self._some(_LEARN_FROM, chance)
-        waiting = self._cube.features(self._cube.positions(pending)) if pending else self._features[:0]
+        known = self._points(some)
+        features = self._cube.features(known)
+        waiting = self._cube.features(self._cube.positions(pending))
         posterior = Posterior(
-            Kernel.from_logs(np.array(kernel)), self._features[some], self._scores[some], self._noise[some], waiting
+            Kernel.from_logs(np.array(kernel)), features, self._scores[some], self._noise[some], waiting
         )
         width = _WIDTH * chance.exponential()
+        given, values = self._cube.sides(fixed), self._cube.positions([fixed])
 
-        tried = {row.tobytes() for row in (*self._features, *waiting)}
+        def bounds(points: np.ndarray) -> np.ndarray:
+            mean, deviation = posterior.mean_and_deviation(self._cube.features(points))
+            return np.asarray(mean + width * deviation)
 
-        def best(points: np.ndarray, count: int) -> np.ndarray:
-            features = self._cube.features(points)
-            mean, deviation = posterior.mean_and_deviation(features)
-            again = np.array([row.tobytes() in tried for row in features])
-            return points[np.lexsort((-(mean + width * deviation), again))[:count]]
-
-        good = np.argsort(-posterior.mean(self._features[some]), kind="stable")[:8]
-        around = self._points[some][good][chance.integers(len(good), size=_NEAR)]
+        good = np.argsort(-posterior.mean(features), kind="stable")[:8]
+        around = known[good][chance.integers(len(good), size=_NEAR)]
         points = np.vstack([chance.random((_ANYWHERE, len(self._cube))), self._cube.near(around, chance)])
+        points = np.where(given, values, points)
+        heights = bounds(points)
         for _ in range(2):
-            found = best(points, 5)
-            points = np.vstack([found, self._cube.near(np.repeat(found, _REFINED // 5, axis=0), chance)])
-        return self._cube.params(best(points, 1)[0])
+            best = points[np.argsort(-heights, kind="stable")[:5]]
+            more = np.where(given, values, self._cube.near(np.repeat(best, _REFINED // 5, axis=0), chance))
+            points, heights = np.vstack([points, more]), np.concatenate([heights, bounds(more)])
+        ranked = (self._cube.params(point) for point in points[np.argsort(-heights, kind="stable")])
+        first = next(ranked)
+        tried = [*self._params, *pending]
+        return next((params for params in chain([first], ranked) if params not in tried), first)
+
+    def _points(self, some: np.ndarray) -> np.ndarray:
+        return self._cube.positions([self._params[row] for row in self._rows[some]])
 
     def _some(self, most: int, chance: np.random.Generator) -> np.ndarray:
         """Indices of `most` trials: half of them those that got farthest, the best first, the others at random."""
         order = np.lexsort((-self._scores, -self._reached))
         rest = chance.permutation(order[most // 2 :])[: most - most // 2]
-        return np.sort(np.concatenate([order[: most // 2], rest])) if len(order) > most else order
+        return np.sort(np.concatenate([order[: most // 2], rest])) if len(order) > most else np.sort(order)
 
 
-def _scores(values: Sequence[Values], levels: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _scores(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of each trial the index of its highest level, its score, and the variance of that score's error.
 
-    Higher values are better. A trial without values is the worst.
+    values: (trials, levels), NaN where a trial did not get to a level, and throughout for one that diverged: it is the
+    worst, and that is as sure as a value at the highest level. Higher values are better.
     """
-    reached = np.array(
-        [max((index for index, level in enumerate(levels) if level in own), default=0) for own in values]
-    )
-    lift, error = {levels[-1]: 0.0}, {levels[-1]: _FIRST_NOISE}
-    both = {
-        low: np.array([(own[low], own[high]) for own in values if low in own and high in own]).reshape(-1, 2)
-        for low, high in pairwise(levels)
-    }
-    for low, high in reversed(list(pairwise(levels))):
-        lift[low] = lift[high] + float(np.median(both[low][:, 1] - both[low][:, 0]))
-    lifted = np.array(
-        [own[levels[at]] + lift[levels[at]] if own else -np.inf for own, at in zip(values, reached, strict=True)]
-    )
-    ranked = np.sort(lifted)
-    for low, high in reversed(list(pairwise(levels))):
-        before, after = (_score(both[low][:, column] + lift[level], ranked) for column, level in ((0, low), (1, high)))
-        error[low] = error[high] + float(np.mean((after - before) ** 2))
-    return reached, _score(lifted, ranked), np.array([error[levels[at]] for at in reached])
+    there = np.isfinite(values)
+    diverged = ~there.any(1)
+    last = values.shape[1] - 1
+    reached = np.where(diverged, 0, last - np.argmax(there[:, ::-1], axis=1))
+    lift = np.zeros(last + 1)  # what a level's values lack of the highest one's
+    both = [there[:, level] & there[:, level + 1] for level in range(last)]
+    for level in reversed(range(last)):
+        gains = (values[:, level + 1] - values[:, level])[both[level]]
+        lift[level] = lift[level + 1] + (float(np.median(gains)) if len(gains) >= _FEW else 0.0)
+    lifted = values + lift
+    worth = np.where(diverged, -np.inf, lifted[np.arange(len(values)), reached])
+    ranked = np.sort(worth)
+    error = np.full(last + 1, _FIRST_NOISE)
+    for level in reversed(range(last)):
+        before, after = (_score(lifted[both[level], at], ranked) for at in (level, level + 1))
+        error[level] = error[level + 1] + (float(np.mean((after - before) ** 2)) if len(before) >= _FEW else 1.0)
+    return reached, _score(worth, ranked), np.where(diverged, _FIRST_NOISE, error[reached])
 
 
 def _score(values: np.ndarray, ranked: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from tune.history import History, is_diverged, view_of
-from tune.multi_fidelity import Model
+from tune.multi_fidelity import Model, TooFewTrialsError
 from tune.sections import SearchConfig
 from tune.space import Choice, Numeric, Space
 from tune.unit_cube import UnitCube
@@ -181,7 +181,9 @@ class GaussianProcess(Reseeded):
         self._distributions = {domain.key: _distribution(domain) for domain in space.searched()}
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return self._distributions if trial.number >= self._startup else {}
+        # a search that is extended has more starts, but has learned already
+        learned = any(_KERNEL in one.system_attrs for one in study.get_trials(deepcopy=False))
+        return self._distributions if learned or trial.number >= self._startup else {}
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -198,7 +200,7 @@ class GaussianProcess(Reseeded):
                 pending.append(other.params)
         try:
             model = Model(self._cube, seen, maximize=study.direction == StudyDirection.MAXIMIZE)
-        except ValueError:
+        except TooFewTrialsError:
             return {}
         chance = np.random.default_rng(derived_seed(self._seed, trial.number))
         kernel = self._remembered(others, len(seen))
@@ -206,7 +208,7 @@ class GaussianProcess(Reseeded):
             kernel = model.fit(chance)
             told: dict[str, Any] = {"trials": len(seen), "logs": kernel}
             study._storage.set_trial_system_attr(trial._trial_id, _KERNEL, told)
-        return model.propose(kernel, pending, chance)
+        return model.propose(kernel, pending, trial.system_attrs.get("fixed_params", {}), chance)
 
     def _remembered(self, others: Sequence[FrozenTrial], count: int) -> list[float] | None:
         """The last kernel fitted, if little more is known since; in the study, so that a killed driver's is found."""

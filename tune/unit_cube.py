@@ -41,6 +41,10 @@ class UnitCube:
                     found[row, column] = _position(side.domain, point[side.domain.key])
         return found
 
+    def sides(self, params: Mapping[str, Any]) -> np.ndarray:
+        """Which sides the study's parameters name, (sides,) of bool."""
+        return np.array([side.domain.key in params for side in self._sides], bool)
+
     def params(self, point: np.ndarray) -> dict[str, Scalar]:
         """The study's parameters at a point (sides,): those that are in effect."""
         chosen = self._chosen(point[None])[0]
@@ -67,9 +71,13 @@ class UnitCube:
         return np.array(columns, np.float64).T
 
     def near(self, points: np.ndarray, chance: np.random.Generator) -> np.ndarray:
-        """Each point with about half of its sides moved, numbers by steps of a size drawn for the point."""
+        """Each point with about half of its sides moved, numbers by steps of a size drawn for the point.
+
+        Steps beyond a bound come back: proposals piled on the bounds would be the same ones again.
+        """
         size = 0.1 * np.exp(chance.normal(size=(len(points), 1)))
-        moved = np.clip(points + size * chance.normal(size=points.shape), 0.0, np.nextafter(1.0, 0.0))
+        moved = np.abs(points + size * chance.normal(size=points.shape))
+        moved = np.clip(np.where(moved > 1, 2 - moved, moved), 0.0, np.nextafter(1.0, 0.0))
         choices = [isinstance(side.domain, Choice) for side in self._sides]
         moved[:, choices] = chance.random((len(points), sum(choices)))
         return np.where(chance.random(points.shape) < 0.5, moved, points)

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from tune.multi_fidelity import Model
+from tune.multi_fidelity import Model, TooFewTrialsError
 from tune.space import Choice, Numeric, Space
 from tune.unit_cube import UnitCube
 
@@ -14,10 +14,10 @@ def points(count=40, seed=0):
     return [{"a": float(a), "b": float(b)} for a, b in np.random.default_rng(seed).random((count, 2))]
 
 
-def proposals(seen, *, maximize=True, pending=(), count=12):
+def proposals(seen, *, maximize=True, pending=(), fixed=None, count=12):
     model = Model(CUBE, seen, maximize=maximize)
     kernel = model.fit(np.random.default_rng(0))
-    return [model.propose(kernel, pending, np.random.default_rng(seed)) for seed in range(count)]
+    return [model.propose(kernel, pending, fixed or {}, np.random.default_rng(seed)) for seed in range(count)]
 
 
 def bowl(point):
@@ -30,7 +30,7 @@ def distance(point):
 
 @pytest.mark.parametrize("seen", [[], [({"a": 0.5, "b": 0.5}, {1: 0.1})] * 2, [({"a": 0.5, "b": 0.5}, {})] * 9])
 def test_nothing_is_learned_from_two_trials(seen):
-    with pytest.raises(ValueError, match="no level was reached by 3 trials"):
+    with pytest.raises(TooFewTrialsError, match="no level was reached by 3 trials"):
         Model(CUBE, seen, maximize=True)
 
 
@@ -82,6 +82,44 @@ def test_what_is_being_trained_is_not_tried_again():
     assert np.mean(alone) < np.mean(beside)
 
 
+@pytest.mark.parametrize("common", [0, 1, 9])
+def test_levels_that_few_trials_share(common):
+    """Such as those of a population, whose later members began where others had got to."""
+    seen = [
+        (point, {1: bowl(point)} | ({4: bowl(point)} if number < common else {}))
+        if number % 2
+        else (point, {4: -bowl(point)})
+        for number, point in enumerate(points(60))
+    ]
+    assert np.median([distance(point) for point in proposals(seen)]) > 0.3  # level 4 is believed
+
+
+def test_a_level_that_two_trials_reached_alone_says_nothing_of_them():
+    seen = [(point, {1: bowl(point)}) for point in points()]
+    rare = [({"a": 0.72, "b": 0.22}, {9: 5.0}), ({"a": 0.68, "b": 0.18}, {9: 5.0})]
+    assert proposals([*seen, *rare]) == proposals(seen)
+
+
+def test_what_is_given_is_kept_and_the_rest_chosen_for_it():
+    seen = [(point, {1: -abs(point["a"] - point["b"])}) for point in points(60)]
+    for given in (0.1, 0.9):
+        found = proposals(seen, fixed={"a": given})
+        assert {point["a"] for point in found} == {given}
+        assert np.median([abs(point["b"] - given) for point in found]) < 0.15
+
+
+@pytest.mark.parametrize("corner", [{"a": 0.0, "b": 1.0}, {"a": 1.0, "b": 0.4}])
+def test_an_optimum_on_a_bound_is_not_tried_again_and_again(corner):
+    seen = [(point, {1: -math.dist(point.values(), corner.values())}) for point in points(30)]
+    for number in range(20):
+        model = Model(CUBE, seen, maximize=True)
+        point = model.propose(model.fit(np.random.default_rng(0)), [], {}, np.random.default_rng(number))
+        seen.append((point, {1: -math.dist(point.values(), corner.values())}))
+    found = [point for point, _ in seen[30:]]
+    assert len({repr(point) for point in found}) == 20
+    assert np.median([math.dist(point.values(), corner.values()) for point in found]) < 0.15
+
+
 def test_no_point_is_tried_twice_while_there_are_others():
     numbers = tuple(Numeric(name, name, 1, 3, log, 1) for name, log in (("a", False), ("b", True)))
     cube = UnitCube(Space((*numbers, Choice("c", "c", ("x", "y"), (Space(), Space())))))
@@ -90,15 +128,15 @@ def test_no_point_is_tried_twice_while_there_are_others():
     for number in range(18 - len(seen)):
         model = Model(cube, seen, maximize=True)
         kernel = model.fit(np.random.default_rng(number))
-        seen.append((model.propose(kernel, [], np.random.default_rng(number)), {1: -float(number)}))
+        seen.append((model.propose(kernel, [], {}, np.random.default_rng(number)), {1: -float(number)}))
     assert len({repr(point) for point, _ in seen}) == 18
 
 
 def test_of_thousands_of_trials_the_best_are_learned_from():
-    """Their number costs nothing, and a narrow optimum that 3 of 5,000 found is not lost."""
+    """A narrow optimum that 3 of 5,000 found is not lost."""
     seen = [(point, {1: 0.1 * bowl(point)}) for point in points(5000)]
-    for number, (point, _) in enumerate(seen[:3]):
-        point |= {"a": 0.05, "b": 0.9 + number / 100}
+    for number, (point, _) in enumerate(seen[4000:4003], 4000):
+        point |= {"a": 0.05, "b": 0.9 + (number - 4000) / 100}
         seen[number] = (point, {1: 1.0, 4: 2.0})
     found = proposals(seen)
     assert min(math.hypot(point["a"] - 0.05, point["b"] - 0.9) for point in found) < 0.15

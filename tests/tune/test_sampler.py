@@ -1,4 +1,5 @@
 import warnings
+from itertools import pairwise
 from typing import Any
 
 import optuna
@@ -113,12 +114,48 @@ def test_diverged_trials_drive_proposals_away(name: str) -> None:
 
 @pytest.mark.parametrize("name", LEARNING)
 def test_the_first_trials_are_random_whatever_is_known(name: str) -> None:
-    study, other = study_of([], name), study_of([], "random")
-    for running in (study, other):
-        trial = running.ask()
-        trial.suggest_float("a", 0, 1)
-        running.tell(trial, 1.0)
-    assert proposals(study, 5) == proposals(other, 5)
+    known = [past(flat(8, -a), a=a) for a in (0.1, 0.3, 0.5, 0.7)]
+    assert proposals(study_of(known, name), 6) == proposals(study_of(known, "random"), 6)
+    assert proposals(study_of(known * 3, name), 6) != proposals(study_of(known * 3, "random"), 6)
+
+
+def test_a_search_that_is_extended_has_no_random_trials_again() -> None:
+    study, _ = searched("gp", NUMERIC, trials=14)
+    longer = optuna.create_study(direction="maximize", sampler=sampler("gp", trials=400, space=NUMERIC))
+    longer.add_trials(study.trials)
+    assert [NUMERIC.draw(longer.ask()) for _ in range(3)] == [NUMERIC.draw(study.ask()) for _ in range(3)]
+
+
+def test_a_kernel_is_fitted_when_much_more_is_known() -> None:
+    study, _ = searched("gp", CONDITIONAL, trials=60)
+    fits = [trial.number for trial in study.trials if "gp" in trial.system_attrs]
+    assert fits[0] == startup_trials(40)
+    assert all(later >= 1.15 * earlier for earlier, later in pairwise(fits))
+    assert len(fits) > 6
+
+
+def test_what_is_being_trained_is_known_to_the_next_proposal() -> None:
+    """Nothing is known above 0.6: a proposal goes there, and where others are on the way, beyond them."""
+    trials = [past(flat(8, 0.5 + 0.001 * (number % 3)), a=number / 50) for number in range(30)]
+    failed = past({}, TrialState.FAIL, why="failed", a=0.9)
+    beside = [past({}, TrialState.RUNNING, a=0.6 + number / 20) for number in range(8)]
+    assert 0.6 < proposals(study_of([*trials, *[failed] * 8]), 1)[0] < 0.8
+    assert proposals(study_of([*trials, *beside]), 1)[0] > 0.95
+
+
+def test_what_a_starting_point_leaves_out_is_chosen_for_what_it_gives() -> None:
+    study, _ = searched("gp", NUMERIC, trials=40)
+    for depth in (1, 9):
+        study.enqueue_trial({"depth": depth})
+        assert NUMERIC.draw(study.ask())["depth"] == depth
+    trials = [past(flat(8, -abs(a / 6 - b / 6)), a=a / 6, b=b / 6) for a in range(7) for b in range(7)]
+    space = Space((*ONE.domains, Numeric("b", "b", 0, 1, False, None)))
+    like = study_of(trials, space=space)
+    found = []
+    for b in (0.1, 0.9) * 5:
+        like.enqueue_trial({"b": b})
+        found.append(abs(space.draw(like.ask())["a"] - b))
+    assert median(found) < 0.15
 
 
 @pytest.mark.parametrize("trials", [1, 10, 24, 64, 200, 600, 10_000])
@@ -225,4 +262,4 @@ def test_nothing_warns() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for name in NAMES:
-            searched(name, CONDITIONAL, trials=8)
+            searched(name, CONDITIONAL, trials=24)
