@@ -73,11 +73,10 @@ class UnitCube:
     def near(self, points: np.ndarray, chance: np.random.Generator) -> np.ndarray:
         """Each point with about half of its sides moved, numbers by steps of a size drawn for the point.
 
-        Steps beyond a bound come back: proposals piled on the bounds would be the same ones again.
+        Steps end at the bounds, where an optimum often is.
         """
         size = 0.1 * np.exp(chance.normal(size=(len(points), 1)))
-        moved = np.abs(points + size * chance.normal(size=points.shape))
-        moved = np.clip(np.where(moved > 1, 2 - moved, moved), 0.0, np.nextafter(1.0, 0.0))
+        moved = np.clip(points + size * chance.normal(size=points.shape), 0.0, np.nextafter(1.0, 0.0))
         choices = [isinstance(side.domain, Choice) for side in self._sides]
         moved[:, choices] = chance.random((len(points), sum(choices)))
         return np.where(chance.random(points.shape) < 0.5, moved, points)

@@ -745,3 +745,13 @@ def test_an_end_that_could_not_be_written_is_found_again(session, disk):
     again = session(*NO_STOPPING, "scheduler.max_epochs=1")
     assert states(again) == {0: ("completed", "")}, "its last epoch was saved, so that nothing is left to train"
     assert again.kept() == {0: [1]}
+
+
+@pytest.mark.parametrize("more", [0, 4])
+def test_a_population_whose_members_began_late_teaches_the_sampler(session, more):
+    """The levels at which they were seen share few trials with those where they were born."""
+    fields = ("scheduler.type=pbt", "scheduler.grace_period=1", "scheduler.max_epochs=30", "search.sampler=gp")
+    first = session(*fields, "search.trials=8").run()
+    longer = session(*fields, f"search.trials={8 + more}").run()
+    assert len([trial for trial in longer.trials.values() if trial.parent is None]) == 8 + more
+    assert all(longer.trials[number].hparams == trial.hparams for number, trial in first.trials.items())

@@ -203,7 +203,7 @@ def test_seeds_and_numbers_differ(name: str) -> None:
     _, one = searched(name, NUMERIC, trials=12, seed=1)
     _, two = searched(name, NUMERIC, trials=12, seed=2)
     assert one != two
-    assert len({values["rate"] for values in one}) > 9  # the Gaussian process goes to an edge more than once
+    assert len({values["rate"] for values in one}) > 9  # Optuna's Gaussian process goes to an edge more than once
 
 
 def test_derived_seeds_differ_by_seed_number_and_name() -> None:
