@@ -16,9 +16,9 @@ _GOOD = 0.25  # the share of trials that parameters are asked to have made good
 def importances(study: Study, levels: Sequence[int]) -> dict[str, float]:
     """Shares of 1 by parameter of the study, the largest first; empty where fewer than 10 trials compare.
 
-    From the values that the sampler learns from: those at the highest of `levels`, epochs at which trials are compared,
-    that enough trials reached. How much a parameter tells whether a trial is in the best quarter, by PED-ANOVA
-    (Watanabe et al., IJCAI 2023, arXiv:2304.10255), a parameter of an option within the trials that have it
+    From the values at the highest of `levels`, epochs at which trials are compared, that enough trials reached. How
+    much a parameter tells whether a trial is in the best quarter, by PED-ANOVA (Watanabe et al., IJCAI 2023,
+    arXiv:2304.10255), a parameter of an option within the trials that have it
     (arXiv:2601.20800).
     """
     trials, maximize = study.get_trials(deepcopy=False), study.direction == StudyDirection.MAXIMIZE
