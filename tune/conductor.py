@@ -355,6 +355,7 @@ class Conductor:
         """The search is over: what did not end is stopped, unless the search is to be resumed."""
         with self._guarded():
             self.record.elapsed = self.limits.elapsed
+            self.record.ended_because = self.limits.reason
         for number in list(self.live):
             del self.live[number]
             self.trials[number].state = "paused"

@@ -53,12 +53,22 @@ def at_once() -> Iterator[None]:
         yield
 
 
+@dataclass
+class Work:
+    """begun: whether anything stays of it."""
+
+    begun: bool
+
+
 @contextmanager
-def resumable() -> Iterator[None]:
-    """What is interrupted in here can be gone on with: raises InterruptedSearchError then."""
+def resumable(*, begun: bool) -> Iterator[Work]:
+    """What is interrupted in here, once it has begun, can be gone on with: raises InterruptedSearchError then."""
+    work = Work(begun)
     try:
-        yield
+        yield work
     except KeyboardInterrupt as error:
+        if not work.begun:
+            raise
         raise InterruptedSearchError(getattr(error, "number", Interrupted.latest)) from None
 
 

@@ -1,10 +1,12 @@
 """Opens an experiment's study: a new one with its planned points and what it learns from, or the one that began."""
 
+from tune.errors import ResumeError
 from tune.experiment import ExperimentDir
 from tune.points import grid, to_params
 from tune.sampler import make_sampler
 from tune.spec import Experiment
-from tune.study import StudyRecord, check_unused, journal_storage, url_storage
+from tune.study import StudyRecord, check_unused, holds, journal_storage, shown_url, url_storage
+from tune.trials import TRIALS
 from tune.warm_start import earlier, warm_start
 
 
@@ -36,9 +38,17 @@ def open_study(
 ) -> tuple[StudyRecord, list[str]]:
     """The study of `experiment`, in a file of its `directory` or at `url`, and lines for the user.
 
-    storage: where earlier experiments are looked for. Raises StorageError if the study cannot be opened.
+    storage: where earlier experiments are looked for. Raises StorageError if the study cannot be opened, ResumeError
+    if one that began is not there any more.
     """
     search = experiment.search
+    there = holds(url, experiment.name) if url else directory.journal.exists()
+    if resume and not there and directory.place.exists(TRIALS):
+        where = shown_url(url) if url else directory.journal
+        raise ResumeError(
+            f"{where}: the study of {experiment.name} is not there, and its trials are in {directory.trials}; "
+            "put it back, or choose another --name"
+        )
     record = StudyRecord(
         url_storage(url) if url else journal_storage(directory.journal),
         experiment.name,

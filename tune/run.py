@@ -155,7 +155,10 @@ def run(
     from tune import spec
     from tune.open_study import check_study
     from tune.resume import check_same, reopen
+    from tune.study import absolute_url
 
+    if where.study:
+        where = replace(where, study=absolute_url(where.study))
     if file is None:
         assert name is not None, "an experiment that began has a name"
         directory = reopen(where.storage, name, "retry")
@@ -205,7 +208,8 @@ def _on_cluster(job: _Job, console: "Console") -> "tuple[ExperimentDir, Evaluati
     from tune.summary import Summary, print_closing
 
     experiment, directory, data = job.experiment, job.directory, job.data
-    with cluster.connected(job.where.address) as nodes:
+    # around the cluster's end, too: the second of two signals may come then
+    with resumable(begun=job.before is not None) as work, cluster.connected(job.where.address) as nodes:
         share = cluster.share(experiment.resources, nodes, experiment.trainer.accelerator)
         if not share.gpus and experiment.trainer.accelerator == "auto":  # leave the GPUs to those who asked
             on_cpu = experiment.trainer.model_copy(update={"accelerator": "cpu"})
@@ -213,7 +217,8 @@ def _on_cluster(job: _Job, console: "Console") -> "tuple[ExperimentDir, Evaluati
         study = shown_url(job.where.study) if job.where.study else ""
         command = experiments.command_line()
         experiments.begin(directory, experiment, command, data.fingerprint, job.before, study)
-        with resumable(), directory.locked():
+        work.begun = True
+        with directory.locked():
             cluster.preflight(directory.place, nodes)
             trials, tracked, record = _searched(replace(job, experiment=experiment), share, console)
             chosen = winner.choose(experiment, trials, directory)
@@ -232,6 +237,8 @@ def _on_cluster(job: _Job, console: "Console") -> "tuple[ExperimentDir, Evaluati
                 test=made.test,
                 onnx_error=made.onnx_error,
                 skipped=(*data.skipped, *made.test.skipped),
+                study=study or str(directory.journal),
+                ended=record.ended_because,
                 search_seconds=record.elapsed,
                 retrain_seconds=time.monotonic() - retrained,
                 classes=data.classes,

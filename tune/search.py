@@ -137,7 +137,8 @@ def search(
     try:
         with graceful(conductor.interrupt, progress.say) as stopped:
             if not conductor.has_work:
-                progress.say(f"nothing is left to train{': ' if conductor.over else ''}{conductor.over}")
+                limit = f": {conductor.over}; to go on, raise that too" if conductor.over else ""
+                progress.say(f"nothing is left to train{limit}")
             else:
                 _tuner(experiment, directory, share, tracking, recorder).fit()
     except Exception:  # Ray trips over its own files where the storage is full or gone; that is told below

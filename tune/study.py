@@ -71,12 +71,30 @@ def shown_url(url: str) -> str:
     try:
         return make_url(url).render_as_string(hide_password=True)
     except ArgumentError:
-        raise StorageError("--study: must be a database URL, as in postgresql://user@host/name") from None
+        # not shown: it may hold a password
+        rule = "must be a database URL, as in sqlite:///study.db or postgresql://user@host/name"
+        raise StorageError(f"--study: {rule}") from None
+
+
+def absolute_url(url: str) -> str:
+    """A database's URL that means the same in every folder. Raises StorageError if it is none."""
+    from sqlalchemy.engine import make_url
+
+    shown_url(url)
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:"):
+        return url
+    return parsed.set(database=str(Path(parsed.database or "").resolve())).render_as_string(hide_password=False)
+
+
+def holds(url: str, name: str) -> bool:
+    """Whether the database holds a study of that name. Raises StorageError if it cannot be read."""
+    return name in optuna.get_all_study_names(url_storage(url))
 
 
 def check_unused(url: str, name: str) -> None:
     """Raises NameTakenError if the database holds a study of that name, StorageError if it cannot be read."""
-    if name in optuna.get_all_study_names(url_storage(url)):
+    if holds(url, name):
         raise _taken(name)
 
 
@@ -157,10 +175,19 @@ class StudyRecord:
             self.enqueue(point, start=index)
 
     def repeat_failed(self) -> int:
-        """Enqueues the failed trials that no other trial repeats. Returns how many."""
+        """Enqueues the trials that gave nothing and that no other trial repeats. Returns how many.
+
+        Those that failed, and those that were stopped before their first value, since too many failed.
+        """
         trials = self.study.get_trials(deepcopy=False)
         repeated = {trial.user_attrs.get("replaces") for trial in trials}
-        failed = [t for t in trials if t.user_attrs.get("state") == "failed" and t.number not in repeated]
+        states = {trial.number: trial.user_attrs.get("state") for trial in trials if trial.number not in repeated}
+        failed = [
+            trial
+            for trial in trials
+            if states.get(trial.number) == "failed"
+            or (states.get(trial.number) == "stopped" and not trial.intermediate_values)
+        ]
         for trial in failed:
             self.enqueue(trial.params, replaces=trial.number)
         return len(failed)
@@ -207,6 +234,16 @@ class StudyRecord:
     def elapsed(self, seconds: float) -> None:
         with _as_os_error():
             self.study.set_user_attr("elapsed_s", round(seconds, 3))
+
+    @property
+    def ended_because(self) -> str:
+        """Which limit ended the search before its last trial; empty where none did."""
+        return str(self.study.user_attrs.get("ended_because", ""))
+
+    @ended_because.setter
+    def ended_because(self, reason: str) -> None:
+        with _as_os_error():
+            self.study.set_user_attr("ended_because", reason)
 
     def _handle(self, number: int) -> optuna.Trial:
         if number not in self._handles:

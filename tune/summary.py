@@ -11,7 +11,9 @@ from rich.text import Text
 from cifar.hparams import only_with
 from tune.evaluation import Evaluation
 from tune.experiment import ExperimentDir
+from tune.points import in_effect
 from tune.progress import duration
+from tune.space import Constant
 from tune.spec import Experiment
 from tune.trials import Trial
 
@@ -25,6 +27,8 @@ class Summary:
     trials: list[Trial]
     winner: Trial
     test: Evaluation
+    study: str  # the journal's path, or the database's URL
+    ended: str  # why, if before the last trial
     search_seconds: float
     retrain_seconds: float
     classes: tuple[str, ...]
@@ -41,6 +45,12 @@ class Summary:
         return best
 
     @property
+    def again(self) -> str:
+        """The command that repeats all of it."""
+        name = shlex.quote(f"{self.experiment.name}-again")
+        return f"python -m tune.run --space {quoted(self.directory.spec)} --name {name}"
+
+    @property
     def hparams_in_effect(self) -> dict[str, object]:
         """The winner's HParams without those that its optimizer or schedule does not have."""
         point = self.winner.hparams
@@ -53,7 +63,8 @@ class Summary:
     @property
     def searched_hparams(self) -> dict[str, object]:
         """Those of them that were searched."""
-        names = {domain.name for domain in self.experiment.space.searched()}
+        point = in_effect(self.experiment.space, self.winner.hparams)
+        names = {domain.name for domain in point if not isinstance(domain, Constant)}
         return {name: value for name, value in self.hparams_in_effect.items() if name in names}
 
     def counts(self) -> str:
@@ -90,6 +101,7 @@ def print_closing(summary: Summary, console: Console) -> None:
         experiment.search.metric: f"{value:.4f}",
         "test accuracy": summary.interval(),
         "trials": f"{summary.counts()}; {epochs} epochs",
+        "ended early": summary.ended,
         "time": f"search {duration(summary.search_seconds)}, retrain {duration(summary.retrain_seconds)}",
         "experiment": str(directory.path),
         "model": model,
@@ -100,12 +112,12 @@ def print_closing(summary: Summary, console: Console) -> None:
     table = Table(title=Text(experiment.name), show_header=False, title_justify="left")
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    for name, text in rows.items():
+    for name, text in ((name, text) for name, text in rows.items() if text):
         table.add_row(name, Text(text))
     commands = [
         f"python -m cifar.predict --model {quoted(directory.model)} {quoted(directory.model / 'example.png')}",
         f"tensorboard --logdir {quoted(directory.trials)}",
-        f"optuna-dashboard {quoted(directory.journal)}    # pip install optuna-dashboard",
+        f"optuna-dashboard {shlex.quote(summary.study)}    # pip install optuna-dashboard",
     ]
     console.print(table)
     console.print("next:")

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from tune.interrupts import Interrupted, Stopped, at_once, graceful
+from tune.errors import InterruptedSearchError
+from tune.interrupts import Interrupted, Stopped, at_once, graceful, resumable
 
 GRACEFUL = """
 import time
@@ -93,3 +94,20 @@ def test_afterwards_signals_are_handled_as_before():
 def test_an_interruption_is_no_error():
     assert not issubclass(Interrupted, Exception)
     assert str(Interrupted(2)) == "SIGINT"
+
+
+@pytest.mark.parametrize("bare", [True, False])
+def test_only_what_has_begun_can_be_resumed(bare):
+    ours = Interrupted(signal.SIGTERM)
+    error = KeyboardInterrupt() if bare else ours
+
+    def interrupted(*, begins: bool) -> None:
+        with resumable(begun=False) as work:
+            work.begun = begins
+            raise error
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(begins=False)
+    with pytest.raises(InterruptedSearchError) as caught:
+        interrupted(begins=True)
+    assert caught.value.number == Interrupted.latest == signal.SIGTERM

@@ -101,7 +101,7 @@ def test_a_study_in_a_database_learns_from_earlier_experiments_once(opened, expe
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("study.db", r"--study: must be a database URL, as in postgresql://user@host/name$"),
+        ("study.db", r"--study: must be a database URL, as in sqlite:///study.db or postgresql://user@host/name$"),
         ("sqlite:////nowhere/at/all/study.db", r"--study sqlite:////nowhere/at/all/study.db: .*check the URL"),
     ],
 )
@@ -127,3 +127,16 @@ def test_what_a_new_search_starts_from_is_looked_at_before_it_begins(experiment,
     with pytest.raises(StorageError, match=r"^--study: must be a database URL"):
         check_study(experiment(), str(storage), "study.db")
     assert list(storage.iterdir()) == []
+
+
+@pytest.mark.parametrize("where", ["file", "database"])
+def test_a_study_that_is_not_there_any_more_is_told_and_no_trial_trained_again(
+    experiment, session, storage, database, where
+):
+    url = database if where == "database" else None
+    session("search.trials=2", folder="first").run()
+    (storage / "first" / "study.journal").unlink()
+    with pytest.raises(ResumeError, match=r"the study of .* is not there, and its trials are in .*put it back, or cho"):
+        open_study(experiment(), ExperimentDir(storage / "first"), str(storage), url, "f00d")
+    assert not (storage / "first" / "study.journal").exists()
+    open_study(experiment(), ExperimentDir(storage / "first"), str(storage), url, "f00d", resume=False)

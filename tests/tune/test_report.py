@@ -39,7 +39,9 @@ class Tags(HTMLParser):
 
 @pytest.fixture
 def summary(tmp_path):
-    def make(name: str, classes: tuple[str, ...], folder: str = "finished", onnx_error: str = "") -> Summary:
+    def make(
+        name: str, classes: tuple[str, ...], folder: str = "finished", onnx_error: str = "", ended: str = ""
+    ) -> Summary:
         directory = experiments.reserve(str(tmp_path), folder)
         experiment = replace(spec.load(QUICKSTART), name=name)
         experiments.begin(directory, experiment, f"python -m tune.run --name {name!r}", "f" * 32)
@@ -58,6 +60,8 @@ def summary(tmp_path):
             trials,
             trials[1],
             test,
+            "sqlite:////a b/study.db",
+            ended,
             75.0,
             12.0,
             classes,
@@ -112,7 +116,10 @@ def test_the_card_says_how_good_the_model_is_and_how_to_make_it_again(summary):
     assert "| test accuracy | 95.00% (95 % interval 90.00% to 98.00%, 100 images) |" in card
     assert "for 2 classes: cat, dog." in card
     assert "input `images` (n, 1, 8, 8) uint8" in card
-    assert "python -m tune.run --name 'name'" in card
+    (again,) = [line.strip() for line in card.splitlines() if "python -m tune.run" in line]
+    parts = shlex.split(again)
+    assert parts[-2:] == ["--name", "name-again"]
+    assert spec.load(Path(parts[parts.index("--space") + 1])).search == told.experiment.search
 
 
 def test_the_closing_table_names_only_the_hparams_that_took_part(summary, capsys):
@@ -122,6 +129,33 @@ def test_the_closing_table_names_only_the_hparams_that_took_part(summary, capsys
     assert "momentum" not in out, "the winner's optimizer has none"
     assert "trial 1, epoch 2" in out
     assert "python -m cifar.predict --model " in out
+    assert "optuna-dashboard 'sqlite:////a b/study.db'" in out
+
+
+def test_hparams_of_options_that_were_not_chosen_are_no_searched_ones(summary, tmp_path):
+    told = summary("name", ("cat", "dog"))
+    file = tmp_path / "space.yaml"
+    file.write_text(
+        "data: {source: digits}\nspace:\n  optimizer:\n    type: categorical\n    options:\n"
+        "      adamw: {beta2: {type: float, lower: 0.9, upper: 0.99}}\n"
+        "      sgd: {lr_schedule: {type: categorical, options: [cosine, one_cycle]}}\n"
+    )
+    told = replace(told, experiment=spec.load(file))
+    assert list(told.searched_hparams) == ["optimizer", "beta2"]
+
+
+def test_why_a_search_ended_early_is_said_in_all_three(summary, capsys):
+    why = "3 trials did not improve val_accuracy (search.patience)"
+    told = summary("name", ("cat", "dog"), ended=why)
+    write_report(told)
+    print_closing(told, Console(width=160, highlight=False))
+    assert f"ended early: {why}." in told.directory.report.read_text()
+    assert f"| ended early | {why} |" in (told.directory.model / "README.md").read_text()
+    assert re.search(rf"ended early +│ {re.escape(why)}", capsys.readouterr().out)
+    whole = summary("name", ("cat", "dog"), "whole")
+    write_report(whole)
+    print_closing(whole, Console(width=160, highlight=False))
+    assert "ended early" not in capsys.readouterr().out + whole.directory.report.read_text()
 
 
 def test_what_is_missing_is_said_in_all_three(summary, capsys):

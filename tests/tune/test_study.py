@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 
 from cifar.hparams import HParams
 from tune.errors import NameTakenError, StorageError
-from tune.study import StudyRecord, journal_storage, read_journal, url_storage
+from tune.study import StudyRecord, absolute_url, journal_storage, read_journal, url_storage
 from tune.trials import Trial
 
 
@@ -193,6 +193,21 @@ def test_failed_trials_are_repeated_and_not_twice(journal, space):
     assert record.propose(space).replaces == 5
 
 
+def test_a_trial_that_was_stopped_before_its_first_value_is_repeated_with_the_failed_ones(journal, space):
+    record = reopened(journal)
+    for state, values in (("stopped", {}), ("stopped", {"e1": 0.5}), ("diverged", {})):
+        ended(record, record.propose(space), state, "the first 3 trials failed alike", **values)
+    assert record.repeat_failed() == 1
+    assert record.propose(space).replaces == 0
+
+
+def test_a_relative_sqlite_file_is_named_for_every_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert absolute_url("sqlite:///x.db") == f"sqlite:///{tmp_path}/x.db"
+    for url in (f"sqlite:///{tmp_path}/x.db", "sqlite://", "postgresql://user:pass@host/name"):
+        assert absolute_url(url) == url
+
+
 # A journal that a crash left
 
 
@@ -284,7 +299,7 @@ def test_a_study_in_a_database_goes_on_too(tmp_path, space):
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("nonsense", r"--study: must be a database URL, as in postgresql://user@host/name$"),
+        ("nonsense", r"--study: must be a database URL, as in sqlite:///study.db or postgresql://user@host/name$"),
         ("", r"--study: must be a database URL"),
         ("quux://me:secret@host/name", r"--study quux://me:\*\*\*@host/name: .*quux"),
         ("postgresql+quux://me:secret@host/name", r"--study postgresql\+quux://me:\*\*\*@host/name: .*quux"),
