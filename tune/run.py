@@ -224,11 +224,12 @@ def _on_cluster(job: _Job, console: "Console") -> "tuple[ExperimentDir, Evaluati
             chosen = winner.choose(experiment, trials, directory)
             if chosen is None:
                 raise SearchFailedError("no trial has both a value and a checkpoint", "")
-            retrained = time.monotonic()
             made = winner.already_made(experiment, chosen, directory)
             if made is None:
+                began = time.monotonic()
                 cpus = max(node.cpus for node in nodes) if job.where.address is None else share.cpus
                 made = _retrained(experiment, chosen, directory, tracked, cpus, share.gpus, console)
+                record.retrain_seconds = time.monotonic() - began
             summary = Summary(
                 experiment=experiment,
                 directory=directory,
@@ -240,7 +241,7 @@ def _on_cluster(job: _Job, console: "Console") -> "tuple[ExperimentDir, Evaluati
                 study=study or str(directory.journal),
                 ended=record.ended_because,
                 search_seconds=record.elapsed,
-                retrain_seconds=time.monotonic() - retrained,
+                retrain_seconds=record.retrain_seconds,
                 classes=data.classes,
                 shape=(data.channels, data.image_size, data.image_size),
                 importances=importances(record.study, levels(experiment)),

@@ -236,6 +236,16 @@ class StudyRecord:
             self.study.set_user_attr("elapsed_s", round(seconds, 3))
 
     @property
+    def retrain_seconds(self) -> float:
+        """Seconds that the retrain of the winner took, in whichever session."""
+        return float(self.study.user_attrs.get("retrain_s", 0.0))
+
+    @retrain_seconds.setter
+    def retrain_seconds(self, seconds: float) -> None:
+        with _as_os_error():
+            self.study.set_user_attr("retrain_s", round(seconds, 3))
+
+    @property
     def ended_because(self) -> str:
         """Which limit ended the search before its last trial; empty where none did."""
         return str(self.study.user_attrs.get("ended_because", ""))

@@ -193,6 +193,14 @@ def test_failed_trials_are_repeated_and_not_twice(journal, space):
     assert record.propose(space).replaces == 5
 
 
+def test_what_is_told_of_the_whole_search_stays(journal):
+    record = reopened(journal)
+    assert (record.retrain_seconds, record.ended_because) == (0, "")
+    record.retrain_seconds, record.ended_because = 3.14159, "val_accuracy reached 0.9"
+    record = reopened(journal)
+    assert (record.retrain_seconds, record.ended_because) == (3.142, "val_accuracy reached 0.9")
+
+
 def test_a_trial_that_was_stopped_before_its_first_value_is_repeated_with_the_failed_ones(journal, space):
     record = reopened(journal)
     for state, values in (("stopped", {}), ("stopped", {"e1": 0.5}), ("diverged", {})):
