@@ -4,6 +4,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Thread
 from types import FrameType
 from typing import Any, ClassVar
 
@@ -82,7 +83,8 @@ def graceful(interrupt: Callable[[], None], say: Callable[[str], None]) -> Itera
             raise Interrupted(number)
         stopped.signal = number
         interrupt()
-        say("stopping: running trials finish and save their epoch; once more to stop now")
+        # not from here, where a line of the display may be half written
+        Thread(target=say, args=["stopping: running trials finish and save their epoch; once more to stop now"]).start()
 
     with _handled(handler):
         yield stopped
