@@ -10,6 +10,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from optuna.distributions import FloatDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from tune.conductor import Conductor
 from tune.errors import SpecError
@@ -234,3 +236,34 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
 
     monkeypatch.setattr("tune.study.JournalFileBackend", Fragile)
     return install
+
+
+@pytest.fixture
+def past() -> Callable[..., FrozenTrial]:
+    """Makes trials that reported a curve; their parameters lie in [0, 1]."""
+
+    def make(
+        curve: dict[int, float], state: TrialState = TrialState.PRUNED, number: int = 0, why: str = "", **params: float
+    ) -> FrozenTrial:
+        trial = create_trial(
+            state=state,
+            value=max(curve.values(), default=0.0) if state is TrialState.COMPLETE else None,
+            params=params,
+            distributions={name: FloatDistribution(0, 1) for name in params},
+            intermediate_values=curve,
+            user_attrs={"state": why} if why else {},
+        )
+        trial.number = number
+        return trial
+
+    return make
+
+
+@pytest.fixture
+def flat() -> Callable[..., dict[int, float]]:
+    """Makes curves of one value."""
+
+    def make(until: int, value: float = 0.5) -> dict[int, float]:
+        return dict.fromkeys(range(1, until + 1), value)
+
+    return make

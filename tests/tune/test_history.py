@@ -1,32 +1,11 @@
 import copy
 
 import pytest
-from optuna.distributions import FloatDistribution
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState
 
 from tune.history import History
 
 LEVELS = (2, 8, 32)
-
-
-def past(
-    curve: dict[int, float], state: TrialState = TrialState.PRUNED, number: int = 0, why: str = "", **params: float
-) -> FrozenTrial:
-    """A trial that reported `curve`; its parameters lie in [0, 1]."""
-    trial = create_trial(
-        state=state,
-        value=max(curve.values(), default=0.0) if state is TrialState.COMPLETE else None,
-        params=params,
-        distributions={name: FloatDistribution(0, 1) for name in params},
-        intermediate_values=curve,
-        user_attrs={"state": why} if why else {},
-    )
-    trial.number = number
-    return trial
-
-
-def flat(until: int, value: float = 0.5) -> dict[int, float]:
-    return dict.fromkeys(range(1, until + 1), value)
 
 
 def seen(trials: list[FrozenTrial], maximize: bool = True) -> dict[int, tuple[str, float | None]]:
@@ -38,7 +17,7 @@ def seen(trials: list[FrozenTrial], maximize: bool = True) -> dict[int, tuple[st
     return {trial.number: (trial.state.name, trial.value) for trial in view}
 
 
-def test_the_highest_level_is_learned_from_that_two_more_trials_than_parameters_reached() -> None:
+def test_the_highest_level_is_learned_from_that_two_more_trials_than_parameters_reached(past, flat) -> None:
     long, short = [past(flat(8, 0.8), a=0.1, b=0.2)] * 4, [past(flat(2, 0.2), a=0.1, b=0.2)] * 9
     few = [past(flat(32, 0.9), TrialState.COMPLETE, a=0.3, b=0.3)] * 3
     assert set(seen([*short, *long]).values()) == {("COMPLETE", 0.8)}
@@ -48,18 +27,18 @@ def test_the_highest_level_is_learned_from_that_two_more_trials_than_parameters_
     assert seen(short[:3]) == {}
 
 
-def test_values_are_those_at_the_level_whatever_came_later() -> None:
+def test_values_are_those_at_the_level_whatever_came_later(past) -> None:
     rising = [past({1: 0.0, 2: 0.1, 5: 0.6}, a=0.5) for _ in range(3)]
     assert seen(rising) == dict.fromkeys(range(3), ("COMPLETE", 0.1))
 
 
-def test_a_trial_that_ended_early_by_itself_counts_with_its_last_value() -> None:
+def test_a_trial_that_ended_early_by_itself_counts_with_its_last_value(past, flat) -> None:
     early = past({1: 0.3, 2: 0.4, 3: 0.7}, TrialState.COMPLETE, a=0.5)
     others = [past(flat(8), a=0.5) for _ in range(2)]
     assert seen([early, *others])[0] == ("COMPLETE", 0.7)
 
 
-def test_running_and_paused_trials_count_at_the_levels_they_passed_and_stopped_ones_do_not_below() -> None:
+def test_running_and_paused_trials_count_at_the_levels_they_passed_and_stopped_ones_do_not_below(past, flat) -> None:
     others = [past(flat(8), a=0.5) for _ in range(3)]
     beyond = past(flat(9, 0.7), TrialState.RUNNING, a=0.5)
     paused_there, paused_below = (past(flat(rung, 0.6), TrialState.RUNNING, a=0.5) for rung in (8, 2))
@@ -77,7 +56,9 @@ def test_running_and_paused_trials_count_at_the_levels_they_passed_and_stopped_o
 
 
 @pytest.mark.parametrize(("maximize", "worst"), [(True, 0.2), (False, 0.6)])
-def test_a_diverged_trial_counts_as_the_worst_and_a_failed_one_not_at_all(maximize: bool, worst: float) -> None:
+def test_a_diverged_trial_counts_as_the_worst_and_a_failed_one_not_at_all(
+    maximize: bool, worst: float, past, flat
+) -> None:
     others = [past(flat(8, value), a=0.5) for value in (0.2, 0.6, 0.4)]
     diverged = past(flat(1, 0.99), TrialState.FAIL, why="diverged", a=0.5)
     failed = past(flat(8, 0.99), TrialState.FAIL, why="failed", a=0.5)
@@ -86,7 +67,7 @@ def test_a_diverged_trial_counts_as_the_worst_and_a_failed_one_not_at_all(maximi
     assert 1 not in view
 
 
-def test_a_trial_is_looked_at_again_until_it_ends() -> None:
+def test_a_trial_is_looked_at_again_until_it_ends(past, flat) -> None:
     history = History(LEVELS)
     going = past(flat(2, 0.1), TrialState.RUNNING, number=0, a=0.5)
     others = [past(flat(8), number=number, a=0.5) for number in range(1, 4)]

@@ -47,26 +47,6 @@ def study_of(
     return study
 
 
-def past(
-    curve: dict[int, float], state: TrialState = TrialState.PRUNED, number: int = 0, why: str = "", **params: float
-) -> FrozenTrial:
-    """A trial that reported `curve`; its parameters lie in [0, 1]."""
-    trial = create_trial(
-        state=state,
-        value=max(curve.values(), default=0.0) if state is TrialState.COMPLETE else None,
-        params=params,
-        distributions={name: FloatDistribution(0, 1) for name in params},
-        intermediate_values=curve,
-        user_attrs={"state": why} if why else {},
-    )
-    trial.number = number
-    return trial
-
-
-def flat(until: int, value: float = 0.5) -> dict[int, float]:
-    return dict.fromkeys(range(1, until + 1), value)
-
-
 def searched(name: str, space: Space, trials: int = 24, seed: int = 0) -> tuple[optuna.Study, list[dict[str, Any]]]:
     """A search of which every fourth trial gets to the end."""
     study = optuna.create_study(direction="maximize", sampler=sampler(name, seed, space=space))
@@ -95,7 +75,7 @@ def median(values: list[float]) -> float:
 @pytest.mark.parametrize("name", LEARNING)
 @pytest.mark.parametrize("direction", ["maximize", "minimize"])
 def test_proposals_go_where_values_were_good_at_the_level_not_where_the_last_ones_were(
-    name: str, direction: str
+    name: str, direction: str, past
 ) -> None:
     """The low end of `a` is good after 8 epochs; the trials that went on, all from the high end, got better still."""
     sign = 1 if direction == "maximize" else -1
@@ -106,14 +86,14 @@ def test_proposals_go_where_values_were_good_at_the_level_not_where_the_last_one
 
 
 @pytest.mark.parametrize("name", LEARNING)
-def test_diverged_trials_drive_proposals_away(name: str) -> None:
+def test_diverged_trials_drive_proposals_away(name: str, past, flat) -> None:
     trials = [past(flat(8, 0.5 + 0.001 * (number % 7)), a=number / 40) for number in range(40)]
     diverged = [past({}, TrialState.FAIL, why="diverged", a=0.5 + number / 80) for number in range(40)]
     assert median(proposals(study_of([*trials[:20], *diverged], name))) < 0.5
 
 
 @pytest.mark.parametrize("name", LEARNING)
-def test_the_first_trials_are_random_whatever_is_known(name: str) -> None:
+def test_the_first_trials_are_random_whatever_is_known(name: str, past, flat) -> None:
     known = [past(flat(8, -a), a=a) for a in (0.1, 0.3, 0.5, 0.7)]
     assert proposals(study_of(known, name), 6) == proposals(study_of(known, "random"), 6)
     assert proposals(study_of(known * 3, name), 6) != proposals(study_of(known * 3, "random"), 6)
@@ -134,7 +114,7 @@ def test_a_kernel_is_fitted_when_much_more_is_known() -> None:
     assert len(fits) > 6
 
 
-def test_what_is_being_trained_is_known_to_the_next_proposal() -> None:
+def test_what_is_being_trained_is_known_to_the_next_proposal(past, flat) -> None:
     """Nothing is known above 0.6: a proposal goes there, and where others are on the way, beyond them."""
     trials = [past(flat(8, 0.5 + 0.001 * (number % 3)), a=number / 50) for number in range(30)]
     failed = past({}, TrialState.FAIL, why="failed", a=0.9)
@@ -143,7 +123,7 @@ def test_what_is_being_trained_is_known_to_the_next_proposal() -> None:
     assert proposals(study_of([*trials, *beside]), 1)[0] > 0.95
 
 
-def test_what_a_starting_point_leaves_out_is_chosen_for_what_it_gives() -> None:
+def test_what_a_starting_point_leaves_out_is_chosen_for_what_it_gives(past, flat) -> None:
     study, _ = searched("gp", NUMERIC, trials=40)
     for depth in (1, 9):
         study.enqueue_trial({"depth": depth})
@@ -165,7 +145,7 @@ def test_random_starts_are_a_share_of_the_search_and_at_most_thirty(trials: int)
 
 
 @pytest.mark.parametrize("name", LEARNING)
-def test_proposals_made_in_a_row_differ_though_nothing_is_learned_between_them(name: str) -> None:
+def test_proposals_made_in_a_row_differ_though_nothing_is_learned_between_them(name: str, past, flat) -> None:
     trials = [past(flat(8, -abs(a / 30 - 0.5)), a=a / 30) for a in range(30)]
     assert len({round(value, 6) for value in proposals(study_of(trials, name), 10)}) == 10
 
