@@ -18,8 +18,7 @@ def importances(study: Study, levels: Sequence[int]) -> dict[str, float]:
 
     From the values at the highest of `levels`, epochs at which trials are compared, that enough trials reached. How
     much a parameter tells whether a trial is in the best quarter, by PED-ANOVA (Watanabe et al., IJCAI 2023,
-    arXiv:2304.10255), a parameter of an option within the trials that have it
-    (arXiv:2601.20800).
+    arXiv:2304.10255), a parameter of an option within the trials that have it (arXiv:2601.20800).
     """
     trials, maximize = study.get_trials(deepcopy=False), study.direction == StudyDirection.MAXIMIZE
     seen = History(levels).comparable(trials, maximize, at_least=_ENOUGH)

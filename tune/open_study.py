@@ -42,8 +42,7 @@ def open_study(
     if one that began is not there any more.
     """
     search = experiment.search
-    there = holds(url, experiment.name) if url else directory.journal.exists()
-    if resume and not there and directory.place.exists(TRIALS):
+    if resume and directory.place.exists(TRIALS) and not _is_there(experiment.name, directory, url):
         where = shown_url(url) if url else directory.journal
         raise ResumeError(
             f"{where}: the study of {experiment.name} is not there, and its trials are in {directory.trials}; "
@@ -63,3 +62,7 @@ def open_study(
     else:
         record.plan([to_params(experiment.space, point) for point in search.start])
     return record, notes
+
+
+def _is_there(name: str, directory: ExperimentDir, url: str | None) -> bool:
+    return holds(url, name) if url else directory.journal.exists()

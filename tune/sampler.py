@@ -182,8 +182,8 @@ class GaussianProcess(Reseeded):
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         # a search that is extended has more starts, but has learned already
-        learned = any(_KERNEL in one.system_attrs for one in study.get_trials(deepcopy=False))
-        return self._distributions if learned or trial.number >= self._startup else {}
+        learns = trial.number >= self._startup or any(_KERNEL in one.system_attrs for one in study.get_trials(False))
+        return self._distributions if learns else {}
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -36,7 +37,7 @@ class Experiment:
     tracking: TrackingConfig
     raw_space: dict[str, Any]
 
-    @property
+    @cached_property
     def trials(self) -> int:
         """How many trials are planned: what the search asks for, and no more than a grid has points."""
         points = grid_size(self.space) if self.search.sampler == "grid" else None
