@@ -2,7 +2,7 @@
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import lightning as L
@@ -163,12 +163,7 @@ class EpochAverage(WeightAveraging):
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Puts the average into the module."""
         super().on_train_end(trainer, pl_module)
-        update_bn(_augmented(trainer, pl_module), pl_module)
-
-
-def _augmented(trainer: L.Trainer, module: Any) -> Iterator[Tensor]:
-    for images, _ in trainer.train_dataloader:  # type: ignore[union-attr]
-        yield module.augment(images)
+        update_bn((images for images, _ in trainer.train_dataloader), pl_module)  # type: ignore[union-attr]
 
 
 class PredictionImages(L.Callback):

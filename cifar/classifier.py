@@ -5,9 +5,9 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
-from torchmetrics import Metric
+from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
 from cifar.augment import Augment
@@ -16,13 +16,53 @@ from cifar.networks import build
 from cifar.optim import make_lr_schedule, make_optimizer, settings_after
 
 
+class _Means(nn.Module):
+    """A stage's loss and accuracy over an epoch, and of single steps; both stay on the device until the epoch ends."""
+
+    def __init__(self, stage: str, classes: int) -> None:
+        super().__init__()
+        self.stage = stage
+        self.loss = MeanMetric(nan_strategy="disable")
+        self.accuracy = MulticlassAccuracy(classes, average="micro", validate_args=False)
+        self.steps: list[tuple[int, Tensor]] = []  # (loss, accuracy) of each
+
+    def count(self, loss: Tensor, logits: Tensor, labels: Tensor, step: int | None) -> None:
+        """Adds a batch, which is one of the steps to be logged unless `step` is None."""
+        loss = loss.detach()
+        self.loss.update(loss, len(labels))
+        self.accuracy.update(logits, labels)
+        if step is not None:
+            right = (logits.detach().argmax(1) == labels).float().mean()
+            self.steps.append((step, torch.stack([loss.float(), right])))
+
+    def reset(self) -> None:
+        self.loss.reset()
+        self.accuracy.reset()
+        self.steps.clear()
+
+    def log(self, module: L.LightningModule) -> None:
+        """Logs everything, and waits for the device."""
+        values = {f"{self.stage}_loss": self.loss.compute(), f"{self.stage}_accuracy": self.accuracy.compute()}
+        module.log_dict(values, on_step=False, on_epoch=True, logger=False, batch_size=1)
+        by_epoch = {f"{name}_epoch": value for name, value in values.items()}
+        module.log_dict(by_epoch, on_step=False, on_epoch=True, batch_size=1)
+        if not self.steps or not module.loggers:
+            return
+        table = torch.stack([pair for _, pair in self.steps]).tolist()
+        for (step, _), (loss, right) in zip(self.steps, table, strict=True):
+            for logger in module.loggers:
+                logger.log_metrics({f"{self.stage}_loss_step": loss, f"{self.stage}_accuracy_step": right}, step)
+
+
 class ImageClassifier(L.LightningModule):
-    """A network with its normalisation, augmentation, loss and metrics.
+    """A network with its normalisation, loss and metrics, and the augmentation that it is to be trained with.
 
     hparams: the fields of HParams. classes: their names, in label order. channels, image_size: of the images.
     mean, std: one per channel, of values in [0, 1].
 
-    Logs train_loss, train_accuracy, val_loss, val_accuracy, test_loss and test_accuracy, each step and each epoch.
+    Logs train_loss, train_accuracy, val_loss, val_accuracy, test_loss and test_accuracy at each epoch's end, with the
+    values of single steps: of each in validation and test, of every `log_every_n_steps`th in training. Before that,
+    nothing waits for the device.
     """
 
     def __init__(
@@ -39,16 +79,23 @@ class ImageClassifier(L.LightningModule):
         self.point = HParams(**hparams)
         self.classes, self.channels, self.image_size = classes, channels, image_size
         self.network = build(self.point, len(classes), channels, image_size)
-        self.mean: Tensor
-        self.std: Tensor
-        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
-        fill = tuple(round(value * 255) for value in mean)
-        self.augment = Augment(self.point.translate, self.point.flip, self.point.cutout, fill)
-        self.train_accuracy = MulticlassAccuracy(len(classes), average="micro")
-        self.val_accuracy = MulticlassAccuracy(len(classes), average="micro")
-        self.test_accuracy = MulticlassAccuracy(len(classes), average="micro")
-        self.test_confusion = MulticlassConfusionMatrix(len(classes))
+        self.scale: Tensor  # of a row of pixels, channels last: what takes uint8 to mean 0 and deviation 1
+        self.shift: Tensor
+        deviations = torch.tensor(std)
+        self.register_buffer("scale", (1 / (255 * deviations)).repeat(image_size), persistent=False)
+        self.register_buffer("shift", (-torch.tensor(mean) / deviations).repeat(image_size), persistent=False)
+        self.alternate_flip = self.point.flip == "alternating"
+        self.augment = Augment(
+            translate=self.point.translate,
+            flip=self.point.flip is True,
+            cutout=self.point.cutout,
+            color_jitter=self.point.color_jitter,
+            fill=tuple(round(value * 255) for value in mean),
+        )
+        self.train_means, self.val_means, self.test_means = (
+            _Means(stage, len(classes)) for stage in ("train", "val", "test")
+        )
+        self.test_confusion = MulticlassConfusionMatrix(len(classes), validate_args=False)
 
     @property
     def size(self) -> int:
@@ -57,43 +104,69 @@ class ImageClassifier(L.LightningModule):
 
     def forward(self, images: Tensor) -> Tensor:
         """images: (batch, channels, image_size, image_size) uint8. Returns logits, (batch, classes) float32."""
-        logits = self.network((images.float() / 255 - self.mean) / self.std)
+        logits = self.network(self.normalise(images))
         if not isinstance(logits, Tensor):  # some of torchvision's networks add auxiliary outputs
             logits = logits[0]
         assert isinstance(logits, Tensor)
         return logits
 
+    def normalise(self, images: Tensor) -> Tensor:
+        """(batch, channels, size, size) uint8 as float32 of mean 0 and deviation 1, channels last in memory."""
+        rows = images.permute(0, 2, 3, 1)
+        values = torch.addcmul(self.shift, rows.flatten(2).float(), self.scale)
+        values = values.view(rows.shape).permute(0, 3, 1, 2)
+        # a network of the user's own may not bear it
+        return values.contiguous() if ":" in self.point.network else values
+
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """One step on augmented images."""
         images, labels = batch
-        logits = self(self.augment(images))
+        logits = self(images)
         loss = functional.cross_entropy(logits, labels, label_smoothing=self.point.label_smoothing)
-        self._log("train", loss, self.train_accuracy, logits, labels)
+        step = self.trainer.global_step
+        logged = (step + 1) % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
+        self.train_means.count(loss, logits, labels, step if logged else None)
+        if self.trainer.is_last_batch:  # before the callbacks of the epoch's end, which read it
+            self.train_means.log(self)
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Loss without label smoothing, so that trials compare."""
-        self._measure("val", self.val_accuracy, batch)
+        self._measure(self.val_means, batch, batch_idx)
+
+    def on_train_epoch_start(self) -> None:
+        """Counts anew."""
+        self.train_means.reset()
+
+    def on_validation_epoch_start(self) -> None:
+        """As for training."""
+        self.val_means.reset()
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs val_loss and val_accuracy."""
+        self.val_means.log(self)
 
     def on_test_epoch_start(self) -> None:
-        """Lightning resets what is logged; the confusion matrix is not."""
+        """As for training."""
+        self.test_means.reset()
         self.test_confusion.reset()
+
+    def on_test_epoch_end(self) -> None:
+        """Logs test_loss and test_accuracy."""
+        self.test_means.log(self)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """As validation, and the confusion matrix, (classes, classes) with the true class along the first axis."""
-        logits = self._measure("test", self.test_accuracy, batch)
+        logits = self._measure(self.test_means, batch, batch_idx)
         self.test_confusion.update(logits, batch[1])
 
-    def _measure(self, stage: str, accuracy: Metric, batch: tuple[Tensor, Tensor]) -> Tensor:
+    def _measure(self, means: _Means, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         images, labels = batch
         logits = self.forward(images)
-        self._log(stage, functional.cross_entropy(logits, labels), accuracy, logits, labels)
+        batches = self.trainer.num_val_batches if means.stage == "val" else self.trainer.num_test_batches
+        step = self.trainer.current_epoch * int(batches[0]) + batch_idx
+        means.count(functional.cross_entropy(logits, labels), logits, labels, step)
         return logits
-
-    def _log(self, stage: str, loss: Tensor, accuracy: Metric, logits: Tensor, labels: Tensor) -> None:
-        accuracy(logits, labels)
-        values: dict[str, Any] = {f"{stage}_loss": loss, f"{stage}_accuracy": accuracy}
-        self.log_dict(values, on_step=True, on_epoch=True, batch_size=len(labels))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer, and its schedule advanced after each step."""

@@ -29,6 +29,7 @@ MUTABLE = (
     "translate",
     "flip",
     "cutout",
+    "color_jitter",
 )
 
 
@@ -141,8 +142,14 @@ class HParams(BaseModel):
     ] = 0.1
 
     translate: Annotated[int, Field(ge=0, le=512, description="Random shift of up to so many pixels")] = 0
-    flip: Annotated[bool, Field(description="Random horizontal flip")] = False
+    flip: Annotated[
+        bool | Literal["alternating"],
+        Field(description="Horizontal flip, at random; alternating: of each image in every second epoch"),
+    ] = False
     cutout: Annotated[int, Field(ge=0, le=512, description="Side of a random blank square, in pixels")] = 0
+    color_jitter: Annotated[
+        float, Field(ge=0, le=1, description="Brightness, contrast, saturation each times a factor from 1 - x to 1 + x")
+    ] = 0.0
 
 
 def only_with(name: str) -> dict[str, list[str]]:

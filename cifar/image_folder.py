@@ -25,6 +25,7 @@ from cifar.errors import DataError
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 MAX_BROKEN_SHARE = 0.01
 _GREY_MODES = {"1", "L", "LA", "I", "I;16", "I;16B", "F"}
+_LAYOUT = "channels last"  # of cached pixels
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ Decoded = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], tuple[str, ...], t
 
 
 def read_split(root: Path, split: str, size: int, classes: tuple[str, ...] | None) -> Decoded:
-    """Pixels (n, 1 or 3, size, size) uint8, labels (n,) int64, class names, and the broken files left out.
+    """Pixels (n, 1 or 3, size, size) uint8, channels last in memory; labels (n,) int64, class names, broken files.
 
     `classes`, where given, must be the split's own. Grey where every image is. Raises DataError if the folder is
     missing, empty or laid out otherwise, or if more than 1 % of the files are broken.
@@ -56,7 +57,7 @@ def read_split(root: Path, split: str, size: int, classes: tuple[str, ...] | Non
         ) from None
     meta = json.loads((folder / "meta.json").read_text())
     pixels = np.load(folder / "pixels.npy", mmap_mode="r")
-    return pixels, np.load(folder / "labels.npy"), listing.classes, tuple(meta["skipped"])
+    return pixels.transpose(0, 3, 1, 2), np.load(folder / "labels.npy"), listing.classes, tuple(meta["skipped"])
 
 
 def list_split(root: Path, split: str, classes: Sequence[str] | None) -> _Listing:
@@ -91,7 +92,7 @@ def _formats() -> str:
 
 def _stat_key(root: Path, listing: _Listing, size: int) -> str:
     """Changes when a file comes, goes, or is written; costs no reading."""
-    digest = hashlib.blake2b(f"{root}:{size}".encode(), digest_size=16)
+    digest = hashlib.blake2b(f"{root}:{size}:{_LAYOUT}".encode(), digest_size=16)
     for file in listing.files:
         try:
             stat = file.stat()
@@ -103,7 +104,7 @@ def _stat_key(root: Path, listing: _Listing, size: int) -> str:
 
 
 def _content_key(root: Path, listing: _Listing, size: int) -> str:
-    digest = hashlib.blake2b(f"{size}".encode(), digest_size=16)
+    digest = hashlib.blake2b(f"{size}:{_LAYOUT}".encode(), digest_size=16)
     for file in listing.files:
         digest.update(f"{file.relative_to(root)}\n".encode())
         try:
@@ -155,9 +156,9 @@ def _decode_all(root: Path, listing: _Listing, size: int, split: str, folder: Pa
         )
     pixels = np.stack([results[index][0] for index in good])
     if all(results[index][1] for index in good):
-        pixels = np.ascontiguousarray(pixels[:, :1])
+        pixels = pixels[:, :1]
     partial = Path(mkdtemp(dir=folder.parent, prefix="partial-"))
-    np.save(partial / "pixels.npy", pixels)
+    np.save(partial / "pixels.npy", np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)))
     np.save(partial / "labels.npy", np.array(listing.labels, dtype=np.int64)[good])
     (partial / "meta.json").write_text(json.dumps({"root": str(root), "split": split, "skipped": skipped}))
     try:

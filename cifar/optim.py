@@ -12,7 +12,7 @@ from cifar.hparams import HParams
 
 def make_optimizer(hparams: HParams, parameters: Iterable[nn.Parameter]) -> optim.Optimizer:
     """The optimizer at the schedule's highest learning rate."""
-    common: dict[str, Any] = {"lr": hparams.learning_rate, "weight_decay": hparams.weight_decay}
+    common: dict[str, Any] = {"lr": hparams.learning_rate, "weight_decay": hparams.weight_decay, "fused": True}
     if hparams.optimizer == "sgd":
         nesterov = hparams.nesterov and hparams.momentum > 0
         return optim.SGD(parameters, momentum=hparams.momentum, nesterov=nesterov, **common)

@@ -5,7 +5,7 @@ Arrays are NumPy's, so that preparing data needs no torch where the source itsel
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,31 +20,50 @@ from cifar.image_folder import read_split
 Split = Literal["train", "val", "test"]
 Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
+Indices = npt.NDArray[np.int64]  # (k,)
 
 # Published mean and standard deviation of the 50,000 training images, as shares of 255.
 CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 DIGITS_TEST_SHARE, DIGITS_TEST_SEED = 0.2, 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Images:
-    """pixels: (n, channels, size, size) uint8; labels: (n,) int64, indices into the class names."""
+    """pixels: (n, channels, size, size) uint8; labels: (n,) int64, indices into the class names.
+
+    In memory a pixel's channels lie together, so that a batch is cut and normalised without moving them.
+    """
 
     pixels: Pixels
     labels: Labels
     skipped: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        last = np.ascontiguousarray(np.asarray(self.pixels).transpose(0, 2, 3, 1))
+        object.__setattr__(self, "pixels", last.transpose(0, 3, 1, 2))
+
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, indices: npt.NDArray[np.int64]) -> "Images":
-        """The images at `indices`, (k,) int64, copied."""
+    def __reduce__(self) -> Any:
+        """Pickled as they lie in memory, so that Ray's processes on a node share one copy."""
+        return _from_memory, (self.pixels.transpose(0, 2, 3, 1), self.labels, self.skipped)
+
+    def take(self, indices: Indices) -> "Images":
+        """The images at `indices`, copied."""
         return Images(self.pixels[indices], self.labels[indices], self.skipped)
 
 
-@dataclass(frozen=True)
+def _from_memory(pixels: Pixels, labels: Labels, skipped: tuple[str, ...]) -> Images:
+    return Images(pixels.transpose(0, 3, 1, 2), labels, skipped)
+
+
+@dataclass(frozen=True, eq=False)
 class TrainingData:
-    """Everything a trial may see. mean, std: one per channel, of values in [0, 1]."""
+    """Everything a trial may see. mean, std: one per channel, of values in [0, 1].
+
+    halves: indices into `train` of the images trained on and of those held out, once `divided` has drawn them.
+    """
 
     train: Images
     validation: Images | None  # None: the source has no split of its own
@@ -52,6 +71,7 @@ class TrainingData:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     fingerprint: str  # of the training images' content
+    halves: tuple[Indices, Indices] | None = None
 
     @property
     def skipped(self) -> tuple[str, ...]:
@@ -84,6 +104,38 @@ def load_training(config: DataConfig) -> TrainingData:
         validation = _matched(_read(config, "val", classes)[0], train.pixels.shape[1])
     mean, std = (CIFAR10_MEAN, CIFAR10_STD) if config.source == "cifar10" else _statistics(train.pixels)
     return TrainingData(train, validation, classes, mean, std, _fingerprint(train))
+
+
+def divided(data: TrainingData, config: DataConfig) -> TrainingData:
+    """`data` with its halves, so that no process that trains on it draws them again. Raises DataError as `split`."""
+    return replace(data, halves=split(data, config))
+
+
+def split(data: TrainingData, config: DataConfig) -> tuple[Indices, Indices]:
+    """Indices of the images trained on, and of those held out for validation, the same share of each class.
+
+    Depends on the labels and `config.split_seed` alone. Raises DataError where a class is too small to be split.
+    """
+    if data.halves is not None:
+        return data.halves
+    everyone = np.arange(len(data.train), dtype=np.int64)
+    if data.validation is not None:
+        return everyone, everyone[:0]
+    from sklearn.model_selection import train_test_split
+
+    try:
+        training, held_out = train_test_split(
+            everyone,
+            test_size=config.validation_fraction,
+            random_state=config.split_seed,
+            stratify=data.train.labels,
+        )
+    except ValueError as error:
+        raise DataError(
+            f"{len(data.train)} training images of {len(data.classes)} classes cannot be split with "
+            f"data.validation_fraction {config.validation_fraction}: {error}"
+        ) from None
+    return np.sort(training), np.sort(held_out)
 
 
 def load_test(config: DataConfig, like: TrainingData) -> Images:
@@ -181,7 +233,7 @@ def _channels_first(pixels: Pixels) -> Pixels:
         return pixels[:, None]
     if pixels.shape[1] == 3:
         return pixels
-    return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
+    return pixels.transpose(0, 3, 1, 2)
 
 
 def _resized(pixels: Pixels, size: int | None) -> Pixels:

@@ -3,8 +3,9 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from scipy.stats import binomtest, chi2_contingency, chisquare
-from torchvision.transforms import RandomCrop
+from scipy.stats import binomtest, chi2_contingency, chisquare, ks_2samp
+from torchvision.transforms import ColorJitter, RandomCrop
+from torchvision.transforms.functional import adjust_brightness, adjust_contrast, adjust_saturation
 
 from cifar.augment import Augment
 
@@ -25,12 +26,13 @@ def places(images):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("options", [{"translate": 2}, {"flip": True}, {"cutout": 3}, {}])
+@pytest.mark.parametrize("options", [{"translate": 2}, {"flip": True}, {"cutout": 3}, {"color_jitter": 0.5}, {}])
 def test_shape_type_and_input_are_kept(channels, options):
     images = torch.randint(256, (5, channels, 8, 8), dtype=torch.uint8)
     before = images.clone()
     result = Augment(**options, fill=(7,) * channels)(images)
     assert (result.shape, result.dtype) == (images.shape, torch.uint8)
+    assert result.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(images, before)
 
 
@@ -41,7 +43,7 @@ def test_nothing_asked_for_changes_nothing():
 
 def test_drawn_from_torch_s_generator():
     images = torch.randint(256, (20, 3, 8, 8), dtype=torch.uint8)
-    augment = Augment(translate=2, flip=True, cutout=3, fill=(1, 2, 3))
+    augment = Augment(translate=2, flip=True, cutout=3, color_jitter=0.3, fill=(1, 2, 3))
     torch.manual_seed(1)
     first, second = augment(images), augment(images)
     torch.manual_seed(1)
@@ -126,3 +128,36 @@ def test_cutout_is_filled_channel_by_channel_and_leaves_the_rest():
     for channel, fill in enumerate((10, 20, 30)):
         assert (cut[:, channel][inside] == fill).all()
         assert torch.equal(cut[:, channel][~inside], images[:, channel][~inside])
+
+
+def test_what_is_mirrored_can_be_said():
+    images = torch.randint(256, (4, 3, 6, 6), dtype=torch.uint8)
+    mirrored = Augment()(images, torch.tensor([True, False, False, True]))
+    assert torch.equal(mirrored, torch.stack([images[0].flip(2), images[1], images[2], images[3].flip(2)]))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_color_jitter_changes_images_as_torchvision_s_does(channels):
+    images = torch.randint(256, (30, channels, 8, 8), dtype=torch.uint8)
+    torch.manual_seed(0)
+    orders, factors = torch.rand(30, 3).argsort(1).tolist(), torch.empty(3, 30).uniform_(0.5, 1.5).T.tolist()
+    changes = [adjust_brightness, adjust_contrast, adjust_saturation]
+    theirs = []
+    for image, order, shares in zip(images, orders, factors, strict=True):
+        for kind, share in zip(order, shares, strict=True):
+            image = changes[kind](image, share)
+        theirs.append(image)
+    torch.manual_seed(0)
+    difference = Augment(color_jitter=0.5)(images).int() - torch.stack(theirs).int()
+    assert difference.abs().max() <= 1  # where a product is rounded the other way
+    assert (difference == 0).float().mean() > 0.98
+
+
+def test_jittered_colours_are_distributed_as_torchvision_s():
+    torch.manual_seed(0)
+    image = torch.randint(256, (3, 6, 6), dtype=torch.uint8)
+    jitter = ColorJitter(0.4, 0.4, 0.4)
+    theirs = torch.stack([jitter(image) for _ in range(1500)]).float()
+    ours = Augment(color_jitter=0.4)(image.expand(1500, -1, -1, -1)).float()
+    for measured in (lambda x: x.mean((1, 2, 3)), lambda x: x.std((1, 2, 3)), lambda x: x.std(1).mean((1, 2))):
+        assert ks_2samp(measured(ours).numpy(), measured(theirs).numpy()).pvalue > 0.01

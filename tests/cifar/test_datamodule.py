@@ -1,13 +1,17 @@
+import pickle
 from pathlib import Path
 
+import lightning as L
 import numpy as np
 import pytest
 import torch
+from scipy.stats import binomtest
 
-from cifar.config import DataConfig
-from cifar.datamodule import ImageDataModule, split
+from cifar.config import DataConfig, TrainerConfig
+from cifar.datamodule import ImageDataModule
 from cifar.errors import DataError
-from cifar.sources import load_training
+from cifar.sources import divided, load_training, split
+from cifar.train import fit
 
 
 def drawn(batches):
@@ -150,3 +154,61 @@ def test_test_images_are_read_when_asked_for_and_not_before(folder_data, make_fo
     assert data.test_skipped == ()
     assert len(drawn(data.test_dataloader())[1]) == 119
     assert len(data.test_skipped) == 1
+
+
+def test_images_are_given_with_their_channels_together_in_memory(folder_data):
+    data = folder_data()
+    for loader in (data.train_dataloader(), data.val_dataloader()):
+        images, _ = next(iter(loader))
+        assert images.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_trainings_in_a_process_share_the_images(make_data):
+    one, other = make_data(40).train_dataloader(), make_data(20).train_dataloader()
+    assert one.pixels.data_ptr() == other.pixels.data_ptr()
+
+
+def test_pickled_images_are_not_copied(digits):
+    buffers = []
+    pickled = pickle.dumps(digits, protocol=5, buffer_callback=buffers.append)
+    assert len(pickled) < 5000
+    again = pickle.loads(pickled, buffers=buffers)
+    assert np.shares_memory(again.train.pixels, digits.train.pixels)
+    assert np.array_equal(again.train.pixels, digits.train.pixels)
+
+
+def test_divided_data_keep_their_split(digits, digits_config):
+    apart = divided(digits, digits_config)
+    other = digits_config.model_copy(update={"split_seed": 7})  # is not looked at any more
+    assert [half.tolist() for half in split(apart, other)] == [half.tolist() for half in split(digits, digits_config)]
+
+
+def test_alternating_flips_mirror_each_image_in_every_second_epoch(make_data, tiny):
+    seen = []
+
+    class Watching(L.Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            seen.append((trainer.current_epoch, batch[0].clone()))
+
+    plain = {"translate": 0, "cutout": 0, "dropout": 0.0, "flip": "alternating"}
+    data = make_data()
+    fit(
+        tiny.model_copy(update=plain),
+        data,
+        TrainerConfig(accelerator="cpu"),
+        max_epochs=4,
+        seed=1,
+        callbacks=[Watching()],
+    )
+    originals = torch.from_numpy(data.data.train.pixels[data.training])
+    mirrored = []
+    for epoch in range(4):
+        images = {image.numpy().tobytes() for number, batch in seen if number == epoch for image in batch}
+        same = torch.tensor([image.numpy().tobytes() in images for image in originals])
+        turned = torch.tensor([image.flip(2).numpy().tobytes() in images for image in originals])
+        assert (same ^ turned).all()
+        mirrored.append(turned)
+    assert torch.equal(mirrored[0], mirrored[2])
+    assert torch.equal(mirrored[0], ~mirrored[1])
+    assert torch.equal(mirrored[1], mirrored[3])
+    assert binomtest(int(mirrored[0].sum()), 160, 0.5).pvalue > 0.01

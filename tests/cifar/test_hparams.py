@@ -60,7 +60,7 @@ def test_values_out_of_range_are_refused(name, value, rule):
         ("batch_size", 128.0, "integer"),
         ("learning_rate", "0.1", "number"),
         ("learning_rate", True, "number"),
-        ("flip", 1, "boolean"),
+        ("nesterov", 1, "boolean"),
         ("nesterov", "yes", "boolean"),
         ("network", 18, "string"),
     ],
