@@ -150,7 +150,7 @@ def options(*values: object) -> dict[str, object]:
         ({"learning_rate": [0.1, 0.2]}, "space.learning_rate: got [0.1, 0.2], must be a number"),
         ({"learning_rate": 0}, "space.learning_rate: got 0, must be above 0.0"),
         ({"batch_size": 32.0}, "space.batch_size: got 32.0, must be a whole number"),
-        ({"flip": 1}, "space.flip: got 1, must be true or false"),
+        ({"flip": 1}, "space.flip: got 1, must be true or false, or alternating"),
         ({"optimizer": "sdg"}, "space.optimizer: got 'sdg', must be one of sgd, adam, adamw; did you mean 'sgd'?"),
         ({"network": "rsnet18"}, "or package.module:factory; did you mean 'resnet18'?"),
         # options
