@@ -19,6 +19,8 @@ _ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # curves are in the study and in TensorBoard files already
     "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",  # for a stopped trial to close its files before its actor is reused
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is ours
+    "MALLOC_ARENA_MAX": "2",  # a trial is a thread, for each of which glibc would set memory aside anew
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # a search goes on from the study, so Ray need not save its own state
     "RAY_AIR_NEW_OUTPUT": "0",  # the display is ours
     "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # errors of trials are told once, by us
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's coming default, and without it a warning on every start

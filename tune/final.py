@@ -6,8 +6,10 @@ from typing import Any
 import ray
 
 from cifar.errors import UserError
+from cifar.sources import TrainingData
 from tune.errors import RetrainFailedError
 from tune.experiment import ExperimentDir
+from tune.images import SharedImages
 from tune.spec import Experiment
 from tune.tracking import Tracking
 from tune.trials import Trial
@@ -26,7 +28,13 @@ class _Retrain:
         return self._line
 
     def run(
-        self, experiment: Experiment, winner: Trial, directory: ExperimentDir, tracking: Tracking, cpus: int
+        self,
+        experiment: Experiment,
+        data: TrainingData,
+        winner: Trial,
+        directory: ExperimentDir,
+        tracking: Tracking,
+        cpus: int,
     ) -> Made:
         import torch
 
@@ -37,11 +45,12 @@ class _Retrain:
         def say(line: str) -> None:
             self._line = line
 
-        return make_model(experiment, winner, directory, tracking, say)
+        return make_model(experiment, data, winner, directory, tracking, say)
 
 
 def make_model_on_cluster(
     experiment: Experiment,
+    images: SharedImages,
     winner: Trial,
     directory: ExperimentDir,
     tracking: Tracking,
@@ -51,6 +60,8 @@ def make_model_on_cluster(
 ) -> Made:
     """`tune.winner.make_model` in an actor with `cpus` and `gpus`; `say` hears each step of it.
 
+    images: what `tune.images.share` gave.
+
     A lost process or node is replaced, and the retrain begins again, `search.max_retries` times at most. Raises the
     UserError that it raised, RetrainFailedError for anything else.
     """
@@ -59,7 +70,7 @@ def make_model_on_cluster(
     actor = retrain.options(
         num_cpus=cpus, num_gpus=gpus, max_concurrency=2, max_restarts=retries, max_task_retries=retries
     ).remote()
-    made = actor.run.remote(experiment, winner, directory, tracking, max(1, int(cpus)))
+    made = actor.run.remote(experiment, images, winner, directory, tracking, max(1, int(cpus)))
     said = ""
     try:
         while not ray.wait([made], timeout=_POLL_S)[0]:

@@ -1,10 +1,17 @@
-"""Ray's Lightning callback, saying which epoch a report is of: a resumed trial does not begin with the first."""
+"""Ray's Lightning callback, saying which epoch a report is of: a resumed trial does not begin with the first.
+
+And how long its slot was busy: training, validating and saving, not waiting for the driver.
+"""
+
+import time
+from typing import Any
 
 import lightning as L
+from ray import tune as ray_tune
 from ray.tune.integration.pytorch_lightning import TuneReportCheckpointCallback
 
 from cifar.config import METRICS
-from tune.trials import CHECKPOINT_FILE, EPOCH
+from tune.trials import BUSY, CHECKPOINT_FILE, EPOCH
 
 
 class ReportEpochs(TuneReportCheckpointCallback):
@@ -12,6 +19,11 @@ class ReportEpochs(TuneReportCheckpointCallback):
 
     def __init__(self) -> None:
         super().__init__([*METRICS, EPOCH], filename=CHECKPOINT_FILE, on="train_epoch_end")
+        self._busy, self._since = 0.0, 0.0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """The first epoch begins."""
+        self._since = time.monotonic()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Reports. A trial that then stops or pauses gets no further, so its curves are brought up to date before."""
@@ -20,3 +32,12 @@ class ReportEpochs(TuneReportCheckpointCallback):
             logger.log_metrics({**means, "epoch": trainer.current_epoch}, step=trainer.global_step - 1)
         pl_module.log(EPOCH, float(trainer.current_epoch + 1), logger=False)
         super().on_train_epoch_end(trainer, pl_module)
+
+    def _handle(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """As Ray's, in between its two steps."""
+        report = self._get_report_dict(trainer, pl_module)
+        saved: Any = self._get_checkpoint(trainer)
+        with saved as checkpoint:
+            self._busy += time.monotonic() - self._since
+            ray_tune.report({**report, BUSY: round(self._busy, 3)}, checkpoint=checkpoint)
+        self._since = time.monotonic()

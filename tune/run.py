@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tune.cluster import Share
     from tune.evaluation import Evaluation
     from tune.experiment import ExperimentDir
+    from tune.images import SharedImages
     from tune.spec import Experiment
     from tune.study import StudyRecord
     from tune.tracking import Tracking
@@ -152,7 +153,7 @@ def run(
 
     from cifar import sources
     from tune import experiment as experiments
-    from tune import spec
+    from tune import images, spec
     from tune.open_study import check_study
     from tune.resume import check_same, reopen
     from tune.study import absolute_url
@@ -170,8 +171,7 @@ def run(
     if not resume:
         check_study(experiment, where.storage, where.study)
     console = Console(highlight=False)
-    data = sources.load_training(experiment.data)
-    sources.prepare_test(experiment.data, data)
+    data = images.load(experiment.data)
     if skipped := data.skipped:
         words = f"broken image files left out: {len(skipped)} ({'; '.join(skipped)})"
         console.print(words, markup=False, soft_wrap=True)
@@ -198,7 +198,7 @@ class _Job:
 def _on_cluster(job: _Job, console: "Console") -> "tuple[ExperimentDir, Evaluation]":
     from dataclasses import replace
 
-    from tune import cluster, winner
+    from tune import cluster, images, winner
     from tune import experiment as experiments
     from tune.importance import importances
     from tune.interrupts import resumable
@@ -219,8 +219,9 @@ def _on_cluster(job: _Job, console: "Console") -> "tuple[ExperimentDir, Evaluati
         experiments.begin(directory, experiment, command, data.fingerprint, job.before, study)
         work.begun = True
         with directory.locked():
-            cluster.preflight(directory.place, nodes)
-            trials, tracked, record = _searched(replace(job, experiment=experiment), share, console)
+            cluster.preflight(directory.place, nodes if job.where.address else [])  # else all is on this machine
+            shared = images.share(data)
+            trials, tracked, record = _searched(replace(job, experiment=experiment), shared, share, console)
             chosen = winner.choose(experiment, trials, directory)
             if chosen is None:
                 raise SearchFailedError("no trial has both a value and a checkpoint", "")
@@ -228,7 +229,7 @@ def _on_cluster(job: _Job, console: "Console") -> "tuple[ExperimentDir, Evaluati
             if made is None:
                 began = time.monotonic()
                 cpus = max(node.cpus for node in nodes) if job.where.address is None else share.cpus
-                made = _retrained(experiment, chosen, directory, tracked, cpus, share.gpus, console)
+                made = _retrained(experiment, shared, chosen, directory, tracked, cpus, share.gpus, console)
                 record.retrain_seconds = time.monotonic() - began
             summary = Summary(
                 experiment=experiment,
@@ -252,7 +253,9 @@ def _on_cluster(job: _Job, console: "Console") -> "tuple[ExperimentDir, Evaluati
     return directory, made.test
 
 
-def _searched(job: _Job, share: "Share", console: "Console") -> "tuple[list[Trial], Tracking, StudyRecord]":
+def _searched(
+    job: _Job, shared: "SharedImages", share: "Share", console: "Console"
+) -> "tuple[list[Trial], Tracking, StudyRecord]":
     """The trials, how they were tracked, and the study."""
     from tune import tracking
     from tune.open_study import open_study
@@ -270,7 +273,7 @@ def _searched(job: _Job, share: "Share", console: "Console") -> "tuple[list[Tria
         console.print(line, markup=False, soft_wrap=True)
     console.print(_opening(job, share, len(record.ended())), markup=False, soft_wrap=True)
     with Progress(experiment, share.slots, console) as progress:
-        trials, traceback = search(experiment, directory, record, share, tracked, progress)
+        trials, traceback = search(experiment, shared, directory, record, share, tracked, progress)
     if not any(trial.checkpoints for trial in trials if trial.state in {"completed", "stopped"}):
         raise _failure(trials, traceback)
     return trials, tracked, record
@@ -285,6 +288,7 @@ def _opening(job: _Job, share: "Share", ended: int) -> str:
 
 def _retrained(
     experiment: "Experiment",
+    shared: "SharedImages",
     chosen: "Trial",
     directory: "ExperimentDir",
     tracked: "Tracking",
@@ -296,7 +300,7 @@ def _retrained(
 
     try:
         with _told(console) as say:
-            made = make_model_on_cluster(experiment, chosen, directory, tracked, cpus, gpus, say)
+            made = make_model_on_cluster(experiment, shared, chosen, directory, tracked, cpus, gpus, say)
     except RetrainFailedError as error:
         message = f"the retrain failed: {error}; the winner is in {directory.winner}, its checkpoint untouched"
         raise RetrainFailedError(message, error.traceback) from None

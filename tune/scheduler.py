@@ -8,7 +8,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from cifar.config import METRICS
 from tune.conductor import Conductor
-from tune.trials import DIVERGED, EPOCH
+from tune.trials import BUSY, DIVERGED, EPOCH
 
 
 class ConductedScheduler(FIFOScheduler):
@@ -17,6 +17,7 @@ class ConductedScheduler(FIFOScheduler):
     def __init__(self, conductor: Conductor) -> None:
         super().__init__()
         self.conductor = conductor
+        self._kept = 0
 
     def __getstate__(self) -> dict[str, Any]:
         """Ray Tune pickles its parts to restore a search; ours goes on from the study."""
@@ -25,6 +26,16 @@ class ConductedScheduler(FIFOScheduler):
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
         """Accepts whatever Tune is told: the metric is known from the spec."""
         return True
+
+    def on_trial_complete(self, tune_controller: Any, trial: RayTrial, result: dict[str, Any]) -> None:
+        """A trial leaves its slot, whose actor is kept for the next one.
+
+        Of actors that come free together Ray keeps one only, and ends the others: a new one costs seconds of imports.
+        """
+        more = self.conductor.slots() - self._kept
+        if more > 0:
+            tune_controller._actor_cache.increase_max(trial.placement_group_factory, by=more)
+            self._kept += more
 
     def on_trial_result(self, tune_controller: Any, trial: RayTrial, result: dict[str, Any]) -> str:
         """Tune's question after each epoch."""
@@ -35,6 +46,7 @@ class ConductedScheduler(FIFOScheduler):
             int(result[EPOCH]),
             result.get(self.conductor.experiment.search.metric, math.nan),
             result["time_total_s"],
+            result.get(BUSY, 0.0),
             broken=result.get(DIVERGED) or _not_finite(result),
         )
         return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE

@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tune.cluster import Share, slots_now
 from tune.conductor import Conductor
 from tune.errors import InterruptedSearchError, StorageError
 from tune.experiment import ExperimentDir, command_line
+from tune.images import SharedImages
 from tune.interrupts import graceful
 from tune.progress import Progress
 from tune.scheduler import ConductedScheduler
@@ -118,13 +120,17 @@ class Recorder(ray_tune.Callback):
 
 def search(
     experiment: Experiment,
+    images: SharedImages,
     directory: ExperimentDir,
     record: StudyRecord,
     share: Share,
     tracking: Tracking,
     progress: Progress,
+    trainable: Callable[..., None] = train_trial,
 ) -> tuple[list[Trial], str]:
     """Runs every trial that is left. Returns what became of all, and the first failure's traceback.
+
+    images: what `tune.images.share` gave. trainable: what trains a trial.
 
     Raises InterruptedSearchError after Ctrl-C or SIGTERM, StorageError if the directory could no longer be written;
     the search can be resumed after both.
@@ -140,7 +146,7 @@ def search(
                 limit = f": {conductor.over}; to go on, raise that too" if conductor.over else ""
                 progress.say(f"nothing is left to train{limit}")
             else:
-                _tuner(experiment, directory, share, tracking, recorder).fit()
+                _tuner(experiment, images, directory, share, tracking, recorder, trainable).fit()
     except Exception:  # Ray trips over its own files where the storage is full or gone; that is told below
         conductor.interrupt()  # so that nothing is taken for ended
         if conductor.trouble is None:
@@ -158,10 +164,17 @@ def search(
 
 
 def _tuner(
-    experiment: Experiment, directory: ExperimentDir, share: Share, tracking: Tracking, recorder: Recorder
+    experiment: Experiment,
+    images: SharedImages,
+    directory: ExperimentDir,
+    share: Share,
+    tracking: Tracking,
+    recorder: Recorder,
+    trainable: Callable[..., None],
 ) -> ray_tune.Tuner:
     task = TrialTask(
         data=experiment.data,
+        images=images,
         trainer=experiment.trainer,
         max_epochs=experiment.scheduler.max_epochs,
         seed=experiment.search.seed,
@@ -170,10 +183,10 @@ def _tuner(
         folder=directory.trials,
         tracking=tracking,
     )
-    trainable = ray_tune.with_parameters(train_trial, task=task)
+    with_task = ray_tune.with_parameters(trainable, task=task)
     conductor, place = recorder.conductor, directory.place
     return ray_tune.Tuner(
-        ray_tune.with_resources(trainable, {"cpu": share.cpus, "gpu": share.gpus}),
+        ray_tune.with_resources(with_task, {"cpu": share.cpus, "gpu": share.gpus}),
         tune_config=ray_tune.TuneConfig(
             search_alg=ConductedSearcher(conductor),
             scheduler=ConductedScheduler(conductor),

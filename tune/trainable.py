@@ -1,20 +1,23 @@
 """The trainable: one trial's training in an actor, reporting each epoch to Ray Tune."""
 
+import gc
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import ray
 from ray import tune as ray_tune
 from ray.train._internal.session import get_session
 
 from cifar.config import DataConfig, TrainerConfig
 from cifar.errors import CheckpointError, DivergedError
 from cifar.hparams import HParams
-from cifar.sources import TrainingData, load_training
+from cifar.sources import TrainingData
+from tune.images import SharedImages
 from tune.storage import Storage
 from tune.tracking import Tracking, loggers
 from tune.trials import CHECKPOINT_FILE, DIVERGED, EPOCH
@@ -24,9 +27,13 @@ CLOSING_S = 60  # for a stopped training to close its files
 
 @dataclass(frozen=True)
 class TrialTask:
-    """What all trials of an experiment share. place: the experiment's directory; folder: a local one for curves."""
+    """What all trials of an experiment share.
+
+    place: the experiment's directory; folder: a local one for curves.
+    """
 
     data: DataConfig
+    images: SharedImages
     trainer: TrainerConfig
     max_epochs: int
     seed: int
@@ -37,9 +44,10 @@ class TrialTask:
 
 
 @lru_cache(maxsize=1)
-def training_data(config: DataConfig) -> TrainingData:
-    """The training images, read once a process."""
-    return load_training(config)
+def training_data(images: SharedImages) -> TrainingData:
+    """The training images, in the memory that all processes of a node share."""
+    data: TrainingData = ray.get(images)
+    return data
 
 
 def train_trial(config: dict[str, Any], task: TrialTask) -> None:
@@ -51,14 +59,33 @@ def train_trial(config: dict[str, Any], task: TrialTask) -> None:
     """
     import torch
 
+    _settle()
+    torch.set_num_threads(max(1, int(task.cpus)))
+    try:
+        _train(config, task)
+    finally:
+        gc.collect()  # trainers and models refer to each other, and the next trial's would come on top of them
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+
+
+@cache
+def _settle() -> None:
+    """Once a process: what imports made stays, so that no later collection looks through it."""
+    import tune.reporting  # noqa: F401
+
+    gc.collect()
+    gc.freeze()
+
+
+def _train(config: dict[str, Any], task: TrialTask) -> None:
     from cifar.datamodule import ImageDataModule
     from cifar.train import fit
     from tune.reporting import ReportEpochs
 
-    torch.set_num_threads(max(1, int(task.cpus)))
     hparams = HParams(**config["hparams"])
     name = trial_name(config["number"])
-    data = ImageDataModule(task.data, training_data(task.data), hparams.batch_size)
+    data = ImageDataModule(task.data, training_data(task.images), hparams.batch_size)
     with loggers(task.tracking, name, task.folder / name, hparams) as made:
         for checkpoint in _candidates(config["checkpoints"], task.place):
             try:

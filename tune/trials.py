@@ -8,6 +8,7 @@ from typing import Any, Literal
 TRIALS = "trials"  # the folder in an experiment directory that has each trial's
 CHECKPOINT_FILE = "checkpoint.ckpt"  # in the folder of each checkpoint
 EPOCH = "epoch"  # what a trial reports besides its metrics: the epoch just finished,
+BUSY = "busy_s"  # how many seconds its slot was busy with it,
 DIVERGED = "diverged"  # or in words what was no number, and when
 
 # paused: has a checkpoint and no slot, because it waits at a rung, or because its process or the search was interrupted
@@ -26,6 +27,7 @@ class Trial:
     values: dict[int, float] = field(default_factory=dict)
     reason: str = ""  # why it ended, unless completed
     seconds: float = 0.0
+    busy: float = 0.0  # of them, trained, validated or saved
     checkpoints: dict[int, str] = field(default_factory=dict)  # by epoch, as paths in the experiment directory
     judged: dict[int, str] = field(default_factory=dict)  # what was decided at each rung, by epoch
     attempts: int = 0  # times it was given a slot

@@ -88,17 +88,22 @@ def _checkpoint(experiment: Experiment, winner: Trial, directory: ExperimentDir)
         yield Path(folder) / CHECKPOINT_FILE
 
 
-def make_model(experiment: Experiment, winner: Trial, directory: ExperimentDir, tracking: Tracking, say: Say) -> Made:
+def make_model(
+    experiment: Experiment,
+    data: "TrainingData",
+    winner: Trial,
+    directory: ExperimentDir,
+    tracking: Tracking,
+    say: Say,
+) -> Made:
     """Retrains the winner, saves the model, reads the test set, exports, and leaves model/ complete.
 
     `say` hears what is being done. A network that ONNX cannot express costs the export only. Raises DataError if the
     images cannot be read.
     """
     from cifar.datamodule import ImageDataModule
-    from cifar.sources import load_training
     from cifar.train import load, save, validate
 
-    data = load_training(experiment.data)
     hparams = HParams(**winner.hparams)
     everything = experiment.retrain.on == "train+validation"
     module = ImageDataModule(experiment.data, data, hparams.batch_size, everything=everything)

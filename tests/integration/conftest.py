@@ -21,6 +21,7 @@ PROJECT = Path(__file__).parents[2]
 
 # Networks of "the user's own", importable from the folder the command is called in.
 USER_NETWORKS = '''
+import os
 import time
 from pathlib import Path
 
@@ -106,6 +107,16 @@ class Hanging(Exploding):
 
 def hanging(classes, channels, image_size, width):
     return Hanging(classes, channels, image_size)
+
+
+def noted(classes, channels, image_size):
+    """Writes down which process builds it, and the memory that is that process's own, in KiB."""
+    memory = dict(line.split(":") for line in Path("/proc/self/smaps_rollup").read_text().splitlines()[1:])
+    own = int(memory["Anonymous"].split()[0])
+    with Path(__file__).with_name("noted").open("a") as file:
+        print(os.getpid(), own, file=file)
+    layers = [nn.Conv2d(channels, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.Dropout(0.2), nn.Flatten()]
+    return nn.Sequential(*layers, nn.Linear(16 * (image_size - 2) ** 2, classes))
 '''
 
 

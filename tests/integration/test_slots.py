@@ -1,0 +1,51 @@
+"""Slots: kept busy by the same processes, which start each trial from a clean state; a light driver; images once."""
+
+import pytest
+
+ONE_SLOT = ("resources.max_concurrent=1", "trainer.log_every_n_steps=5")
+AUGMENTED = ("space.translate=1", "space.cutout=2", "space.dropout=0.0", "space.optimizer=adamw")
+
+
+@pytest.fixture
+def noted(folder):
+    """(process, its own memory in KiB) of each network built by a trial, in order; the last is the retrain's."""
+
+    def read() -> list[tuple[int, int]]:
+        lines = (folder / "noted").read_text().splitlines()
+        return [(int(process), int(memory)) for process, memory in map(str.split, lines)]
+
+    return read
+
+
+def test_a_trial_in_a_used_process_is_the_trial_in_a_new_one(search, own, folder, study, noted):
+    same = "space.width=1.0"
+    done = search(own("noted"), *ONE_SLOT, *AUGMENTED, same, "search.trials=3")
+    assert done.code == 0, done.err
+    first, *others = study(folder / "experiments" / "test")
+    assert len({process for process, _ in noted()[:3]}) == 1, "the process is used again"
+    assert [trial.intermediate_values for trial in others] == [first.intermediate_values] * 2
+    assert len(set(first.intermediate_values.values())) > 1
+
+
+def test_both_slots_keep_their_processes(search, own, folder, noted):
+    done = search(own("noted"), "space.width=1.0", "search.trials=8", "scheduler.max_epochs=1")
+    assert done.code == 0, done.err
+    assert len({process for process, _ in noted()[:8]}) == 2
+
+
+def test_the_driver_imports_neither_torch_nor_lightning(search, own):
+    done = search(own("linear"), "space.width=1.0", "search.trials=1", PYTHONPROFILEIMPORTTIME="1")
+    assert done.code == 0
+    imported = {line.rpartition("|")[2].strip() for line in done.err.splitlines() if line.startswith("import time:")}
+    assert {"ray", "optuna", "tune.search", "tune.report"} <= imported
+    assert not imported & {"torch", "lightning", "torchvision", "torchmetrics"}
+
+
+@pytest.mark.slow
+def test_fifty_trials_leave_no_memory_behind(search, own, noted):
+    done = search(own("noted"), *ONE_SLOT, "space.width=1.0", "search.trials=51", "scheduler.max_epochs=1")
+    assert done.code == 0, done.err
+    memory = [own for _, own in noted()[:51]]
+    assert len({process for process, _ in noted()[:51]}) == 1
+    grown = min(memory[40:]) - min(memory[5:15])  # the first ones load what all use
+    assert grown < 10 * 1024, f"{grown} KiB more after 35 trials: {memory}"
