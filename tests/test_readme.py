@@ -60,6 +60,8 @@ def test_the_example_file_is_valid(tmp_path):
         "learning_rate",
         "batch_size",
         "translate",
+        "flip",
+        "color_jitter",
         "momentum",
         "optimizer",
     ]

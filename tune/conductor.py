@@ -14,6 +14,7 @@ from typing import Literal
 from tune.checkpoints import Checkpoints
 from tune.limits import Limits
 from tune.population import Exchange, exchange, is_past, perturbed, standing_at
+from tune.proposals import Proposals
 from tune.rungs import Rungs
 from tune.spec import Experiment
 from tune.stopping import make_rule
@@ -56,9 +57,10 @@ class Conductor:
         self.first_traceback = ""
         self._outcome: dict[int, tuple[State, str]] = {}  # of trials that were told to stop
         self._reported: dict[int, int] = {}  # the epoch a trial reported last
-        self._seconds_before: dict[int, float] = {}  # of each live trial's earlier attempts
+        self._seconds_before: dict[int, tuple[float, float]] = {}  # of each live trial, and busy ones, before
         self._hung: set[int] = set()
-        self.trials = {trial.number: trial for trial in record.trials()}
+        self.trials = {trial.number: trial for trial in record.trials() if trial.attempts or trial.parent}
+        self.proposals = Proposals(experiment, record, self.trials)
         self.waiting = deque(trial for trial in self.trials.values() if trial.state == "paused")
         self.limits = Limits(search, record.elapsed)
         self.limits.recall(self.trials.values())
@@ -100,26 +102,21 @@ class Conductor:
         return self.limits.reason
 
     @property
-    def proposed(self) -> int:
-        """Trials that count: neither repeated ones nor those that a population bred."""
-        return sum(1 for trial in self.trials.values() if trial.replaces is None and trial.parent is None)
-
-    @property
-    def _unproposed(self) -> bool:
-        return self.proposed < self.experiment.trials or self.record.is_enqueued(replaces=...)
-
-    @property
     def has_work(self) -> bool:
         """Whether there is anything left to train."""
         if self.over:
             return False
-        return self._unproposed or bool(self.waiting) or any(self._at_rung(trial) for trial in self.trials.values())
+        return self.proposals.left or bool(self.waiting) or any(self._at_rung(trial) for trial in self.trials.values())
 
     def next(self) -> Start | Finished | None:
         """The trial for a free slot; None if there is no slot, or nothing to do until a running trial says more."""
         if self.over or self.interrupted:
             return None if self.live else "finished"
         if len(self.live) >= self.slots():
+            # Ray Tune asks again as soon as a trial has its slot, before it tells of any result: so the study that the
+            # sampler sees is the same one whether or not the search is killed in between
+            with self._guarded():
+                self.proposals.look_ahead()
             return None
         with self._guarded():
             if trial := self._choose():
@@ -133,14 +130,9 @@ class Conductor:
             return self.waiting.popleft()
         if trial := self._promoted(finishing=False):
             return trial
-        if self._unproposed:
-            return self._proposed()
+        if self.proposals.left:
+            return self.proposals.take()
         return None if self.live else self._promoted(finishing=True)
-
-    def _proposed(self) -> Trial:
-        trial = self.record.propose(self.experiment.space)
-        self.trials[trial.number] = trial
-        return trial
 
     def _promoted(self, *, finishing: bool) -> Trial | None:
         """The paused trial that goes on, if one may."""
@@ -156,7 +148,7 @@ class Conductor:
         """Ends the paused trials that will not go on, whatever comes: their checkpoints only take space."""
         if self._rungs is None:
             return
-        trials = len(self.trials) + max(0, self.experiment.trials - self.proposed)
+        trials = len(self.trials) + max(0, self.experiment.trials - self.proposals.made)
         for number, verdict in self._rungs.hopeless(self._paused(), trials):
             self._end(self.trials[number], "stopped", str(verdict))
 
@@ -171,7 +163,7 @@ class Conductor:
         """
         search, scheduler = self.experiment.search, self.experiment.scheduler
         epoch = min((trial.epochs for trial in self.trials.values() if self._at_rung(trial)), default=None)
-        if epoch is None or self._unproposed:
+        if epoch is None or self.proposals.left:
             return
         members = standing_at(self.trials.values(), epoch)
         behind = [trial for trial in members if trial.state not in ENDED and trial.epochs <= epoch]
@@ -201,12 +193,12 @@ class Conductor:
                 params = perturbed(self.experiment.space, source.hparams, f"{seed} {loser} {epoch}")
                 if not self.record.is_enqueued(instead_of=loser):
                     self.record.enqueue(params, parent=[donor, epoch], instead_of=loser)
-                born[loser] = self._proposed()
+                born[loser] = self.proposals.take()
             child = born[loser]
             if not child.checkpoints:
                 path = f"{TRIALS}/{child.number:05d}.0"
                 self.checkpoints.copy(source, child, epoch, path)
-                self._saved(child, epoch, path, 0.0)
+                self._saved(child, epoch, path)
             if child not in self.waiting:
                 self.waiting.append(child)
 
@@ -224,7 +216,7 @@ class Conductor:
         trial.state = "running"
         self.live[trial.number] = math.inf  # until it has its slot
         self._hung.discard(trial.number)
-        self._seconds_before[trial.number] = trial.seconds
+        self._seconds_before[trial.number] = (trial.seconds, trial.busy)
         usable = sorted(trial.checkpoints.items(), reverse=True)
         return Start(trial, tuple(usable))
 
@@ -235,16 +227,19 @@ class Conductor:
         self.live[number] = time.monotonic()
         self.told(self.trials[number])
 
-    def result(self, number: int, epoch: int, value: float, seconds: float, broken: str = "") -> bool:
+    def result(
+        self, number: int, epoch: int, value: float, seconds: float, busy: float = 0.0, broken: str = ""
+    ) -> bool:
         """A trial's value after an epoch; whether it is to stop.
 
-        seconds: of this attempt so far. broken: what was no number, in words.
+        seconds: of this attempt so far; busy: of them, spent in training. broken: what was no number, in words.
         """
         trial = self.trials[number]
         self.live[number] = time.monotonic()
         self._hung.discard(number)
         self._reported[number] = epoch
-        trial.seconds = self._seconds_before.get(number, 0.0) + seconds
+        before = self._seconds_before.get(number, (0.0, 0.0))
+        trial.seconds, trial.busy = before[0] + seconds, before[1] + busy
         if number in self._outcome:
             return True
         with self._guarded():
@@ -285,7 +280,7 @@ class Conductor:
             self.checkpoints.discard(path)
             return
         with self._guarded():
-            self._saved(trial, epoch, path, trial.seconds)
+            self._saved(trial, epoch, path)
             trial.checkpoints[epoch] = path
             self.limits.trained(trial, int(number in self._new))
             self._new.discard(number)
@@ -361,6 +356,8 @@ class Conductor:
             self.trials[number].state = "paused"
         if self.interrupted or self.trouble:
             return
+        with self._guarded():
+            self.proposals.close()
         for trial in [trial for trial in self.trials.values() if trial.state == "paused"]:
             outcome = self._outcome.pop(trial.number, None)
             if outcome and outcome[0] != "paused":  # Ray ended the search before the trial left
@@ -382,10 +379,10 @@ class Conductor:
             self.checkpoints.ended(trial)
         self.told(trial)
 
-    def _saved(self, trial: Trial, epoch: int, path: str, seconds: float) -> None:
+    def _saved(self, trial: Trial, epoch: int, path: str) -> None:
         """Records that the checkpoint of an epoch is whole, and the seconds of the trial and of the search by then."""
         at = trial.saved_at[epoch] = round(self.limits.elapsed, 3)
-        told = {"checkpoint": path, "seconds": round(seconds, 3), "elapsed": at}
+        told = {"checkpoint": path, "seconds": round(trial.seconds, 3), "busy": round(trial.busy, 3), "elapsed": at}
         self.record.note(trial.number, **{f"epoch {epoch}": told})
 
     @contextmanager

@@ -27,9 +27,9 @@ class Kernel:
 
     def between(self, one: np.ndarray, other: np.ndarray) -> np.ndarray:
         """Covariances (n, m) of the values at points (n, features) and (m, features)."""
-        a, b = one / self.lengths, other / self.lengths
+        a, b = one / self.lengths.astype(one.dtype), other / self.lengths.astype(other.dtype)
         squares = np.maximum((a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T, 0.0)
-        return self.variance * _matern(squares)[0]
+        return self.variance * _matern(squares)
 
     @classmethod
     def from_logs(cls, logs: np.ndarray) -> "Kernel":
@@ -51,7 +51,8 @@ def fit(points: np.ndarray, values: np.ndarray, noise: np.ndarray, iterations: i
     def loss(logs: np.ndarray) -> tuple[float, np.ndarray]:
         """The negative logarithm of the posterior, and its gradient."""
         kernel = Kernel.from_logs(logs)
-        alike, slope = _matern(squares @ kernel.lengths**-2)
+        apart = squares @ kernel.lengths**-2
+        alike, slope = _matern(apart), _slope(apart)
         lower = cholesky(kernel.variance * alike + np.diag(kernel.noise * noise + _JITTER), lower=True)
         inverse = cho_solve((lower, True), np.eye(len(values)))
         weights = inverse @ values
@@ -80,23 +81,30 @@ class Posterior:
         self._kernel, self._count = kernel, len(points)
         self._known = np.vstack([points, pending])
         variances = np.concatenate([kernel.noise * noise, np.full(len(pending), 0.05)]) + _JITTER
-        self._lower = cholesky(kernel.between(self._known, self._known) + np.diag(variances), lower=True)
-        self._weights = cho_solve((self._lower[: self._count, : self._count], True), values)
+        lower = cholesky(kernel.between(self._known, self._known) + np.diag(variances), lower=True)
+        weights = cho_solve((lower[: self._count, : self._count], True), values)
+        # what is asked about many points need not be exact to more than seven digits
+        self._known, self._lower, self._weights = (part.astype(np.float32) for part in (self._known, lower, weights))
 
     def mean(self, points: np.ndarray) -> np.ndarray:
         """The expected values (n,) at points (n, features)."""
-        return np.asarray(self._kernel.between(points, self._known[: self._count]) @ self._weights)
+        return np.asarray(self._kernel.between(points.astype(np.float32), self._known[: self._count]) @ self._weights)
 
     def mean_and_deviation(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Expected values and their standard deviations, (n,) each."""
-        covariances = self._kernel.between(points, self._known)
-        explained = solve_triangular(self._lower, covariances.T, lower=True)
+        covariances = self._kernel.between(points.astype(np.float32), self._known)
+        explained = solve_triangular(self._lower, covariances.T, lower=True, check_finite=False)
         variances = np.maximum(self._kernel.variance - (explained**2).sum(0), 0.0)
         return covariances[:, : self._count] @ self._weights, np.sqrt(variances)
 
 
-def _matern(squares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The correlation at squared distances, and minus twice its derivative by the squared distance."""
-    distances = np.sqrt(squares)
-    decay = np.exp(-_ROOT_5 * distances)
-    return (1 + _ROOT_5 * distances + 5 / 3 * squares) * decay, 5 / 3 * (1 + _ROOT_5 * distances) * decay
+def _matern(squares: np.ndarray) -> np.ndarray:
+    """The correlation at squared distances."""
+    distances = _ROOT_5 * np.sqrt(squares)
+    return np.asarray((1 + distances + 5 / 3 * squares) * np.exp(-distances))
+
+
+def _slope(squares: np.ndarray) -> np.ndarray:
+    """Minus twice the derivative of the correlation by the squared distance."""
+    distances = _ROOT_5 * np.sqrt(squares)
+    return np.asarray(5 / 3 * (1 + distances) * np.exp(-distances))

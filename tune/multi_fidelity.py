@@ -92,8 +92,8 @@ class Model:
             points, heights = np.vstack([points, more]), np.concatenate([heights, bounds(more)])
         ranked = (self._cube.params(point) for point in points[np.argsort(-heights, kind="stable")])
         first = next(ranked)
-        tried = [*self._params, *pending]
-        return next((params for params in chain([first], ranked) if params not in tried), first)
+        tried = {tuple(sorted(params.items())) for params in (*self._params, *pending)}
+        return next((params for params in chain([first], ranked) if tuple(sorted(params.items())) not in tried), first)
 
     def _points(self, some: np.ndarray) -> np.ndarray:
         return self._cube.positions([self._params[row] for row in self._rows[some]])

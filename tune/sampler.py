@@ -8,6 +8,7 @@ ICML 2018, arXiv:1807.01774) from the longest length at which enough trials were
 
 import warnings
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+from threadpoolctl import ThreadpoolController
 
 from tune.history import History, is_diverged, view_of
 from tune.multi_fidelity import Model, TooFewTrialsError
@@ -202,11 +204,23 @@ class GaussianProcess(Reseeded):
             model = Model(self._cube, seen, maximize=study.direction == StudyDirection.MAXIMIZE)
         except TooFewTrialsError:
             return {}
+        with _blas().limit(limits=1):
+            return self._ask(model, study, trial, others, pending, len(seen))
+
+    def _ask(
+        self,
+        model: Model,
+        study: Study,
+        trial: FrozenTrial,
+        others: Sequence[FrozenTrial],
+        pending: Sequence[dict[str, Any]],
+        seen: int,
+    ) -> dict[str, Any]:
         chance = np.random.default_rng(derived_seed(self._seed, trial.number))
-        kernel = self._remembered(others, len(seen))
+        kernel = self._remembered(others, seen)
         if kernel is None:
             kernel = model.fit(chance)
-            told: dict[str, Any] = {"trials": len(seen), "logs": kernel}
+            told: dict[str, Any] = {"trials": seen, "logs": kernel}
             study._storage.set_trial_system_attr(trial._trial_id, _KERNEL, told)
         return model.propose(kernel, pending, trial.system_attrs.get("fixed_params", {}), chance)
 
@@ -216,6 +230,12 @@ class GaussianProcess(Reseeded):
         last = next(fits, None)
         fresh = last is not None and count < _FIT_AGAIN * last["trials"]
         return list(last["logs"]) if last is not None and fresh else None
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    """Of matrices this small more threads only wait for each other, most of all beside trials that use every core."""
+    return ThreadpoolController()
 
 
 def _distribution(domain: Numeric | Choice) -> BaseDistribution:

@@ -1,5 +1,8 @@
 """The Optuna study: the one record of every trial, value by value, from which an interrupted search goes on."""
 
+import json
+import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -10,6 +13,7 @@ from optuna.exceptions import DuplicatedStudyError, StorageInternalError
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal._file import get_lock_file
 from optuna.trial import FrozenTrial, TrialState
 
 from cifar.hparams import HParams
@@ -24,13 +28,36 @@ _STUDY_STATES: dict[State, TrialState] = {
     "diverged": TrialState.FAIL,
     "failed": TrialState.FAIL,
 }
+_SYNC_EVERY_S = 1.0
+_DROPPED = "dropped"  # state of a trial that was never begun
 _FROM = "from"  # attribute of a trial of an earlier experiment: which
 
 
 def journal_storage(journal: Path) -> BaseStorage:
     """The storage of a study in a file; what a crash left half-written at its end is cut off."""
     _repair(journal)
-    return JournalStorage(JournalFileBackend(str(journal)))
+    return JournalStorage(Journal(str(journal)))
+
+
+class Journal(JournalFileBackend):
+    """Optuna's file, where a line is with the operating system at once, and on the disk within a second.
+
+    So a process that is killed loses nothing, and a machine that goes down a second; waiting for the disk at each of a
+    trial's twenty lines took longer than all else that the driver does.
+    """
+
+    def __init__(self, file_path: str) -> None:
+        super().__init__(file_path)
+        self._synced = time.monotonic()
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
+        with get_lock_file(self._lock), open(self._file_path, "ab") as file:
+            file.write(lines.encode("utf-8"))
+            file.flush()
+            if time.monotonic() - self._synced > _SYNC_EVERY_S:
+                os.fsync(file.fileno())
+                self._synced = time.monotonic()
 
 
 def _repair(journal: Path) -> None:
@@ -122,15 +149,14 @@ class StudyRecord:
         self._handles: dict[int, optuna.Trial] = {}
 
     def trials(self) -> list[Trial]:
-        """Every trial that was proposed here, as the study knows it; one without an end is paused."""
-        frozen = self.study.get_trials(deepcopy=False, states=None)
-        mine = [trial for trial in frozen if _FROM not in trial.user_attrs and trial.state is not TrialState.WAITING]
-        return [_trial(trial) for trial in mine if "hparams" in trial.user_attrs]
+        """Every trial that was proposed here and not dropped, as the study knows it; one without an end is paused."""
+        mine = [trial for trial in self.study.get_trials(deepcopy=False) if _FROM not in trial.user_attrs]
+        return [_trial(trial) for trial in mine if "hparams" in trial.user_attrs and not _dropped(trial)]
 
     def ended(self) -> list[int]:
         """Numbers of the trials that ended, in the order of their ends."""
         ended = [trial for trial in self.study.get_trials(deepcopy=False) if trial.datetime_complete]
-        ended = [trial for trial in ended if _FROM not in trial.user_attrs]
+        ended = [trial for trial in ended if _FROM not in trial.user_attrs and not _dropped(trial)]
         return [trial.number for trial in sorted(ended, key=lambda trial: (trial.datetime_complete, trial.number))]
 
     def mend(self, space: Space) -> None:
@@ -192,11 +218,22 @@ class StudyRecord:
             self.enqueue(trial.params, replaces=trial.number)
         return len(failed)
 
-    def is_enqueued(self, **attribute: Any) -> bool:
-        """Whether a point waits that has this attribute; ... stands for any value."""
-        ((name, value),) = attribute.items()
+    def is_enqueued(self, **attributes: Any) -> bool:
+        """Whether a point waits that has these attributes; ... stands for any value."""
         waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        return any(name in trial.user_attrs and value in (..., trial.user_attrs[name]) for trial in waiting)
+        return any(
+            all(
+                name in trial.user_attrs and value in (..., trial.user_attrs[name])
+                for name, value in attributes.items()
+            )
+            for trial in waiting
+        )
+
+    def drop(self, number: int) -> None:
+        """Ends a trial that was proposed and will not be begun; nobody counts it."""
+        self.note(number, state=_DROPPED)
+        with _as_os_error():
+            self.study.tell(self._handle(number), state=TrialState.FAIL)
 
     def report(self, number: int, epoch: int, value: float) -> None:
         """A trial's finite value after `epoch`."""
@@ -271,6 +308,10 @@ def _as_os_error() -> Iterator[None]:
         raise OSError(str(error.__cause__ or error).strip().splitlines()[0]) from error
 
 
+def _dropped(frozen: FrozenTrial) -> bool:
+    return bool(frozen.user_attrs.get("state") == _DROPPED)
+
+
 def _trial(frozen: FrozenTrial) -> Trial:
     """A trial as its attributes tell it."""
     known = frozen.user_attrs
@@ -292,6 +333,7 @@ def _trial(frozen: FrozenTrial) -> Trial:
             trial.checkpoints[int(epoch)] = value["checkpoint"]
             trial.saved_at[int(epoch)] = value["elapsed"]
             trial.seconds = max(trial.seconds, value["seconds"])
+            trial.busy = max(trial.busy, value.get("busy", 0.0))
     trial.checkpoints = dict(sorted(trial.checkpoints.items()))
     return trial
 

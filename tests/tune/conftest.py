@@ -130,7 +130,7 @@ class Session:
             fixed = isinstance(self.value, list)
             value = self.value[number][epoch - 1] if fixed else self.value(self.trials[number].hparams, epoch)
         self.hook("result")
-        return self.conductor.result(number, self.epoch[number], value, self.seconds[number], broken)
+        return self.conductor.result(number, self.epoch[number], value, self.seconds[number], broken=broken)
 
     def save(self, number: int) -> str:
         """The checkpoint of its latest epoch."""
@@ -221,9 +221,9 @@ def session(storage: Path, experiment: Callable[..., Experiment]) -> Callable[..
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     """Decides over every write to a journal: `disk(before)` is called with the file and the lines before each."""
-    from optuna.storages.journal import JournalFileBackend
+    from tune.study import Journal
 
-    class Fragile(JournalFileBackend):
+    class Fragile(Journal):
         before: Callable[[Path, list[dict[str, Any]]], None] | None = None
 
         def append_logs(self, logs: list[dict[str, Any]]) -> None:
@@ -234,7 +234,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     def install(before: Callable[[Path, list[dict[str, Any]]], None] | None) -> None:
         Fragile.before = staticmethod(before) if before else None
 
-    monkeypatch.setattr("tune.study.JournalFileBackend", Fragile)
+    monkeypatch.setattr("tune.study.Journal", Fragile)
     return install
 
 

@@ -44,6 +44,24 @@ def ended(record: StudyRecord, trial: Trial, state: str, reason: str = "", **val
     return trial
 
 
+# The file
+
+
+def test_a_line_is_in_the_file_at_once_and_on_the_disk_within_a_second(journal, space, monkeypatch):
+    synced, now = [], [100.0]
+    monkeypatch.setattr("tune.study.os.fsync", synced.append)
+    monkeypatch.setattr("tune.study.time.monotonic", lambda: now[0])
+    record = reopened(journal)
+    number = record.propose(space).number
+    assert (read_journal(journal)[1][number].params.keys() > {"learning_rate"}, synced) == (True, [])
+    now[0] += 1.1
+    record.report(number, 1, 0.5)
+    assert len(synced) == 1
+    record.report(number, 2, 0.5)
+    assert len(synced) == 1
+    assert read_journal(journal)[1][number].intermediate_values == {1: 0.5, 2: 0.5}
+
+
 # Trials as the study tells them
 
 

@@ -1,0 +1,79 @@
+"""New trials are proposed before a slot is free, and nobody counts them before they begin."""
+
+import pytest
+from optuna.trial import TrialState
+
+PROMOTE = ("scheduler.mode=promote", "scheduler.reduction_factor=2", "scheduler.max_epochs=4", "search.sampler=random")
+FULL = ("scheduler.type=none", "scheduler.max_epochs=2", "search.sampler=random")
+
+
+@pytest.fixture
+def rates():
+    """The learning rates of a study's trials, in order."""
+
+    def read(one) -> list[float]:
+        return [trial.params["learning_rate"] for trial in one.record.study.trials]
+
+    return read
+
+
+def test_the_next_trial_is_proposed_while_every_slot_is_busy(session, rates):
+    one = session(*FULL, slots=2)
+    assert one.fill() == [0, 1]
+    assert len(rates(one)) == 3
+    assert sorted(one.trials) == [0, 1]
+    one.fill()
+    assert len(rates(one)) == 3, "one, however often Ray asks"
+    ahead = rates(one)[2]
+    one.train(0)
+    one.train(0)
+    assert one.fill() == [2]
+    assert one.trials[2].hparams["learning_rate"] == ahead
+
+
+def test_a_promotion_goes_before_what_was_proposed(session):
+    one = session(*PROMOTE, "search.trials=4", value=[[0.5], [0.7, 0.8], [0.6], [0.6]])
+    one.fill()
+    one.train(0)
+    one.fill()
+    one.train(1)
+    assert len(one.record.study.trials) == 3
+    assert one.fill() == [1]
+    one.train(1)
+    assert one.fill() == [2]
+
+
+def test_no_more_are_proposed_than_are_asked_for(session):
+    one = session(*FULL, "search.trials=2").run()
+    assert [trial.state for trial in one.record.study.trials] == [TrialState.COMPLETE] * 2
+
+
+def test_starting_points_are_not_waited_for(session, rates):
+    points = 'search.start=[{"learning_rate": 0.1}, {"learning_rate": 0.2}, {"learning_rate": 0.3}]'
+    one = session(*FULL, "search.trials=4", points)
+    one.fill()
+    assert [trial.state for trial in one.record.study.trials] == [TrialState.RUNNING, *[TrialState.WAITING] * 2]
+    assert rates(one.run()) == [0.1, 0.2, 0.3, one.trials[3].hparams["learning_rate"]]
+
+
+def test_a_killed_search_goes_on_with_what_it_had_proposed(session, rates):
+    before = session(*FULL)
+    before.fill()
+    after = session(*FULL)
+    assert sorted(after.trials) == [0]
+    assert after.fill() == [0]
+    after.train(0)
+    after.train(0)
+    assert after.fill() == [1]
+    assert after.trials[1].hparams["learning_rate"] == rates(before)[1]
+
+
+def test_what_did_not_begin_before_a_limit_is_no_trial(session):
+    one = session(*FULL, "search.epoch_budget=2", "search.trials=5").run()
+    assert sorted(one.trials) == [0]
+    first, dropped = one.record.study.trials
+    assert (first.state, dropped.state) == (TrialState.COMPLETE, TrialState.FAIL)
+    assert [trial.number for trial in one.record.trials()] == [0]
+    assert one.record.ended() == [0]
+    after = session(*FULL, "search.trials=5").run()
+    assert sorted(after.trials) == [0, 2, 3, 4, 5], "another is proposed in its place"

@@ -1,0 +1,43 @@
+"""New trials: the next one is proposed before a slot is free, so that no slot waits for the sampler."""
+
+from tune.spec import Experiment
+from tune.study import StudyRecord
+from tune.trials import Trial
+
+
+class Proposals:
+    """What is left to propose of an experiment. begun: the trials that were given a slot, by number.
+
+    A trial that was proposed ahead is in the study and nowhere else: nobody counts it before it begins.
+    """
+
+    def __init__(self, experiment: Experiment, record: StudyRecord, begun: dict[int, Trial]) -> None:
+        self._experiment, self._record, self._begun = experiment, record, begun
+        self._ahead = next((trial for trial in record.trials() if not trial.attempts and not trial.parent), None)
+
+    @property
+    def made(self) -> int:
+        """Trials that count: neither repeated ones nor those that a population bred."""
+        return sum(1 for trial in self._begun.values() if trial.replaces is None and trial.parent is None)
+
+    @property
+    def left(self) -> bool:
+        """Whether there are more."""
+        return self.made < self._experiment.trials or self._record.is_enqueued(replaces=...)
+
+    def take(self) -> Trial:
+        """The next one, which begins."""
+        trial, self._ahead = self._ahead or self._record.propose(self._experiment.space), None
+        self._begun[trial.number] = trial
+        return trial
+
+    def look_ahead(self) -> None:
+        """Proposes the next one, if there is one to come whose values are not given already."""
+        if self._ahead is None and self.left and not self._record.is_enqueued():
+            self._ahead = self._record.propose(self._experiment.space)
+
+    def close(self) -> None:
+        """The search is over: what did not begin never will."""
+        if self._ahead is not None:
+            self._record.drop(self._ahead.number)
+            self._ahead = None
