@@ -5,21 +5,19 @@ Pfisterer et al., AutoML 2022 (arXiv:2109.03670), Apache-2.0, looked for in $CIF
 """
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import optuna
+from measuring import DATA
 
 from tune.rungs import rung_epochs
 from tune.space import Drawer, Numeric, Space
 
-ROOT = Path(__file__).resolve().parents[1]
-DATA = Path(os.environ.get("CIFAR_DATA", ROOT.parent / "shared" / "data")) / "lcbench"
+LCBENCH = DATA / "lcbench"
 MAX_EPOCHS, GRACE, FACTOR = 52, 2, 4  # after one epoch the nets are as good as untrained
 RUNGS = rung_epochs(GRACE, FACTOR, MAX_EPOCHS)
 LEVELS = (*RUNGS, MAX_EPOCHS)
@@ -31,7 +29,7 @@ class Task:
     """One data set."""
 
     def __init__(self, name: str) -> None:
-        self._code = json.loads((DATA / "encoding.json").read_text())["OpenML_task_id"][name]
+        self._code = json.loads((LCBENCH / "encoding.json").read_text())["OpenML_task_id"][name]
         finals = [self.values(hparams, [MAX_EPOCHS])[0][0] for hparams in random_hparams(2000)]
         self.best, self.median = max(finals), float(np.median(finals))
 
@@ -56,12 +54,12 @@ task = cache(Task)
 def _session() -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    return onnxruntime.InferenceSession(str(DATA / "model.onnx"), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(str(LCBENCH / "model.onnx"), options, providers=["CPUExecutionProvider"])
 
 
 def task_names() -> list[str]:
     """All 34, in the data's order."""
-    space = json.loads((DATA / "config_space.json").read_text())["hyperparameters"]
+    space = json.loads((LCBENCH / "config_space.json").read_text())["hyperparameters"]
     return next(domain["choices"] for domain in space if domain["name"] == "OpenML_task_id")
 
 

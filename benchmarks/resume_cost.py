@@ -5,21 +5,17 @@ epochs 1, 2, 4 and 8, and gives it a slot again each time. The difference of the
 resumes: Ray's scheduling, the checkpoint read, and Lightning's Trainer made again in a process that is there already.
 """
 
-import json
 import statistics
 import subprocess
 import sys
 import tempfile
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 import click
 import optuna
-from lcbench import ROOT
+from measuring import ROOT, write
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from search_efficiency import hardware
 
 EPOCHS, RUNGS = 16, (1, 2, 4, 8)
 SETTINGS = ("search.trials=1", "search.sampler=random", "scheduler.grace_period=1", "scheduler.reduction_factor=2")
@@ -57,9 +53,6 @@ def main(repeats: int, quick: bool, out: Path) -> None:
     pairs = zip(seconds["stop"], seconds["promote"], strict=True)
     costs = [(promoted - stopped) / resumes for stopped, promoted in pairs]
     record = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "hardware": hardware(),
-        "versions": {name: version(name) for name in ("ray", "lightning", "torch")},
         "epochs": epochs,
         "resumes": resumes,
         "search_seconds": seconds,
@@ -69,8 +62,7 @@ def main(repeats: int, quick: bool, out: Path) -> None:
         click.echo(f"{mode:8} {statistics.median(taken):6.2f} s  [{min(taken):.2f}, {max(taken):.2f}]")
     click.echo(f"a resume {statistics.median(costs):6.2f} s  [{min(costs):.2f}, {max(costs):.2f}]")
     if not quick:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        write(out, record)
 
 
 if __name__ == "__main__":

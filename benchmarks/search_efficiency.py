@@ -10,23 +10,19 @@ tuned on every other task (--half tune); the figures are those of the other half
 """
 
 import heapq
-import json
 import math
 import multiprocessing
-import os
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import click
 import numpy as np
 import optuna
-from lcbench import FACTOR, GRACE, LEVELS, MAX_EPOCHS, ROOT, RUNGS, SPACE, Curve, Task, draw, task, task_names
+from lcbench import FACTOR, GRACE, LEVELS, MAX_EPOCHS, RUNGS, SPACE, Curve, Task, draw, task, task_names
+from measuring import ROOT, hardware, write
 from optuna.trial import TrialState
 from ray.tune.schedulers.async_hyperband import _Bracket
 
@@ -319,12 +315,6 @@ def needed(regrets: np.ndarray, target: float) -> float:
     return float(reached[0] + 1) / len(regrets) if len(reached) else math.inf
 
 
-def hardware() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{os.cpu_count()} cores of {names[0] if names else platform.processor()}"
-
-
 @click.command(help=__doc__)
 @click.option("--seeds", default=6, show_default=True, help="Searches a task.")
 @click.option("--tasks", default=17, show_default=True, help="How many tasks of the half.")
@@ -347,9 +337,6 @@ def main(seeds: int, tasks: int, half: str, processes: int, quick: bool, out: Pa
     ]
     summary = Summary(run_all(jobs, processes), names, numbers)
     record: dict[str, Any] = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "hardware": hardware(),
-        "versions": {name: version(name) for name in ("optuna", "ray", "numpy", "onnxruntime")},
         "tasks": names,
         "seeds": numbers,
         "rungs": RUNGS,
@@ -369,10 +356,9 @@ def main(seeds: int, tasks: int, half: str, processes: int, quick: bool, out: Pa
             needs = "  ".join(f"{name} {at:.3f} [{low:.3f}, {high:.3f}]" for name, (at, low, high) in shares.items())
             click.echo(f"{method:32}  {figures}  {needs}")
     record["seconds"] = round(time.monotonic() - started)
-    click.echo(f"\n{len(jobs)} searches in {record['seconds']} s on {record['hardware']}")
+    click.echo(f"\n{len(jobs)} searches in {record['seconds']} s on {hardware()}")
     if not quick:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(record, indent=1).replace("Infinity", "null") + "\n", encoding="utf-8")
+        write(out, record, "optuna", "ray", "numpy", "onnxruntime")
 
 
 if __name__ == "__main__":

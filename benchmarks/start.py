@@ -1,0 +1,79 @@
+"""From the command to the first reported epoch of the quick start: ours against what one glues together (peer.py)."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import click
+from measuring import ROOT, hardware, peer, spread, write
+
+SPACE = ROOT / "search_spaces" / "quickstart.yaml"
+LIMIT_S = 120
+# one of the space's points; the peer's search ends after an epoch of two trials, one a slot
+HPARAMS = {
+    "network": "resnet9",
+    "width": 0.25,
+    "batch_size": 32,
+    "learning_rate": 0.01,
+    "weight_decay": 1e-4,
+    "translate": 1,
+    "optimizer": "sgd",
+    "momentum": 0.9,
+    "nesterov": True,
+}
+PLAN = {
+    "data": "digits",
+    "limit": 1437,
+    "validation_fraction": 0.2,
+    "max_epochs": 12,
+    "precision": "32-true",
+    "workers": 0,
+    "gpus": 0,
+    "trials": [{"hparams": HPARAMS, "epochs": 1}] * 2,
+}
+
+
+def ours(folder: Path) -> float:
+    """Seconds until the study has a value; the search is killed then."""
+    journal = folder / SPACE.stem / "study.journal"
+    began = time.time()
+    command = [sys.executable, "-m", "tune.run", "--space", str(SPACE), "--storage", str(folder)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT, start_new_session=True
+    )
+    try:
+        while time.time() - began < LIMIT_S and process.poll() is None:
+            if journal.exists() and '"intermediate_value"' in journal.read_text():
+                return time.time() - began
+            time.sleep(0.02)
+        raise RuntimeError(f"no report within {LIMIT_S} s")
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait()
+
+
+@click.command(help=__doc__)
+@click.option("--repeats", default=5, show_default=True, help="Starts of each kind, in turns.")
+@click.option("--quick", is_flag=True, help="Once; writes nothing.")
+@click.option("--out", type=click.Path(path_type=Path), default=ROOT / "benchmarks/results/start.json")
+def main(repeats: int, quick: bool, out: Path) -> None:
+    seconds: dict[str, list[float]] = {"ours": [], "peer": []}
+    with tempfile.TemporaryDirectory() as name:
+        for number in range(1 if quick else repeats):
+            seconds["ours"].append(ours(Path(name) / f"ours{number}"))
+            told = peer(PLAN, Path(name) / f"peer{number}")
+            seconds["peer"].append(told["first_report"] - told["began"])
+    ratios = [one / other for one, other in zip(seconds["ours"], seconds["peer"], strict=True)]
+    for kind, each in seconds.items():
+        click.echo(f"{kind:5} {spread(each)} s")
+    click.echo(f"ours / peer {spread(ratios)}, {hardware()}")
+    if not quick:
+        write(out, {"seconds": seconds, "ratio": ratios})
+
+
+if __name__ == "__main__":
+    main()
