@@ -27,7 +27,6 @@ class Trial:
     values: dict[int, float] = field(default_factory=dict)
     reason: str = ""  # why it ended, unless completed
     seconds: float = 0.0
-    busy: float = 0.0  # of them, trained, validated or saved
     checkpoints: dict[int, str] = field(default_factory=dict)  # by epoch, as paths in the experiment directory
     judged: dict[int, str] = field(default_factory=dict)  # what was decided at each rung, by epoch
     attempts: int = 0  # times it was given a slot
@@ -38,6 +37,7 @@ class Trial:
     parent: tuple[int, int] | None = None  # number and epoch of the trial whose checkpoint it began from
     instead_of: int | None = None  # the trial whose place in the population it took
     users_mistake: bool = False  # it failed with an error that the user can repair
+    busy: float = 0.0  # of its seconds, those in which it trained, validated or saved
 
     @property
     def epochs(self) -> int:
