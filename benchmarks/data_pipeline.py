@@ -52,11 +52,14 @@ def peer(pixels: np.ndarray, labels: np.ndarray) -> Callable[[], int]:
     return lambda: sum(len(images) for images, _ in loader)
 
 
-def ours(pixels: np.ndarray, labels: np.ndarray) -> Callable[[], int]:
-    images = Images(pixels.transpose(0, 3, 1, 2), labels)
+def training_data(pixels: np.ndarray, labels: np.ndarray) -> TrainingData:
+    """All to be trained on, none held out."""
     halves = (np.arange(len(labels)), np.arange(0))
-    data = TrainingData(images, None, tuple("0123456789"), MEAN, STD, "", halves)
-    module = ImageDataModule(DataConfig(source="digits"), data, BATCH)
+    return TrainingData(Images(pixels.transpose(0, 3, 1, 2), labels), None, tuple("0123456789"), MEAN, STD, "", halves)
+
+
+def ours(pixels: np.ndarray, labels: np.ndarray) -> Callable[[], int]:
+    module = ImageDataModule(DataConfig(source="digits"), training_data(pixels, labels), BATCH)
     model = make_classifier(HParams(network="cnn", translate=REACH, flip=True), module)
     module.augment = model.augment
     loader = module.train_dataloader()

@@ -16,10 +16,9 @@ from typing import Any
 
 import click
 import numpy as np
-import optuna
 from measuring import ROOT, hardware, lossless_images, peer, spread, write
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+
+from tune.study import read_journal
 
 SLOTS = 2
 
@@ -63,24 +62,21 @@ def ours(spec: Path, folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(done.stderr)
-    journal = folder / spec.stem / "study.journal"
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.load_study(study_name=None, storage=JournalStorage(JournalFileBackend(str(journal))))
-    saved = [[told for name, told in trial.user_attrs.items() if name.startswith("epoch ")] for trial in study.trials]
+    _, trials = read_journal(folder / spec.stem / "study.journal")
+    saved = [[told for name, told in trial.user_attrs.items() if name.startswith("epoch ")] for trial in trials]
     reports = [told for each in saved for told in each]
-    origin = max(trial.datetime_complete.timestamp() - trial.user_attrs["elapsed"] for trial in study.trials)
+    origin = max(trial.datetime_complete.timestamp() - trial.user_attrs["elapsed"] for trial in trials)
     told = {
         "began": began,
         "first_report": origin + min(report["elapsed"] for report in reports),
         "first_busy_s": min(reports, key=lambda report: report["elapsed"])["busy"],
         "last_report": origin + max(report["elapsed"] for report in reports),
-        "end": max(trial.datetime_complete.timestamp() for trial in study.trials),
+        "end": max(trial.datetime_complete.timestamp() for trial in trials),
         "busy_s": sum(max(told["busy"] for told in each) for each in saved),
     }
-    trials = [
-        {"hparams": trial.user_attrs["hparams"], "epochs": max(trial.intermediate_values)} for trial in study.trials
+    return told, [
+        {"hparams": trial.user_attrs["hparams"], "epochs": max(trial.intermediate_values)} for trial in trials
     ]
-    return told, trials
 
 
 def share_busy(told: dict[str, Any]) -> float:

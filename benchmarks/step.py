@@ -14,7 +14,7 @@ import click
 import lightning as L
 import numpy as np
 import torch
-from data_pipeline import MEAN, STD, Pictures
+from data_pipeline import Pictures, training_data
 from measuring import ROOT, hardware, spread, write
 from peer import Classifier
 from torch.nn import functional
@@ -25,7 +25,6 @@ from cifar.datamodule import ImageDataModule
 from cifar.hparams import HParams
 from cifar.networks import build
 from cifar.optim import make_lr_schedule, make_optimizer
-from cifar.sources import Images, TrainingData
 from cifar.train import fit
 
 HPARAMS = {"network": "resnet18", "nesterov": True, "translate": 4, "flip": True}
@@ -79,9 +78,7 @@ def plain(hparams: HParams, steps: int, precision: str) -> float:
 
 
 def ours(hparams: HParams, pixels: np.ndarray, labels: np.ndarray, precision: str) -> float:
-    images = Images(pixels.transpose(0, 3, 1, 2), labels)
-    halves = (np.arange(len(labels)), np.arange(0))
-    data = TrainingData(images, None, tuple("0123456789"), MEAN, STD, "", halves)
+    data = training_data(pixels, labels)
     module = ImageDataModule(DataConfig(source="digits"), data, hparams.batch_size, everything=True)
     clock = Clock()
     fit(hparams, module, TrainerConfig(precision=precision), max_epochs=2, seed=0, callbacks=[clock])

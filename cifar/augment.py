@@ -1,6 +1,7 @@
 """Random augmentation of whole batches, on the device they are on, distributed as torchvision's of single images."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -14,13 +15,13 @@ class Augment:
 
     color_jitter: brightness, contrast and saturation are each multiplied by a factor from 1 - x to 1 + x, in a random
     order (torchvision's ColorJitter). translate: shifts by up to so many pixels each way, blank pixels coming in
-    (RandomCrop with padding). flip: mirrors every second image on average (RandomHorizontalFlip). cutout: side of a
-    square around a uniformly drawn centre that is set to `fill`, a value a channel (DeVries and Taylor, 2017;
-    arXiv:1708.04552). Nothing here waits for the device.
+    (RandomCrop with padding). flip: mirrors every second image on average (RandomHorizontalFlip); "alternating" leaves
+    it to the caller which. cutout: side of a square around a uniformly drawn centre that is set to `fill`, a value a
+    channel (DeVries and Taylor, 2017; arXiv:1708.04552). Nothing here waits for the device.
     """
 
     translate: int = 0
-    flip: bool = False
+    flip: bool | Literal["alternating"] = False
     cutout: int = 0
     color_jitter: float = 0.0
     fill: tuple[int, ...] = (0,)
@@ -33,7 +34,7 @@ class Augment:
         pixels = images.permute(0, 2, 3, 1).contiguous()
         if self.color_jitter:
             pixels = self._jittered(pixels)
-        if mirrored is None and self.flip:
+        if mirrored is None and self.flip is True:
             mirrored = torch.rand(len(pixels), device=pixels.device) < 0.5
         if self.translate or mirrored is not None:
             pixels = self._moved(pixels, mirrored)

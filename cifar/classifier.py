@@ -84,10 +84,9 @@ class ImageClassifier(L.LightningModule):
         deviations = torch.tensor(std)
         self.register_buffer("scale", (1 / (255 * deviations)).repeat(image_size), persistent=False)
         self.register_buffer("shift", (-torch.tensor(mean) / deviations).repeat(image_size), persistent=False)
-        self.alternate_flip = self.point.flip == "alternating"
         self.augment = Augment(
             translate=self.point.translate,
-            flip=self.point.flip is True,
+            flip=self.point.flip,
             cutout=self.point.cutout,
             color_jitter=self.point.color_jitter,
             fill=tuple(round(value * 255) for value in mean),

@@ -59,7 +59,7 @@ def fit(
         extras.append(FollowHParams())
     # Before `callbacks`, which may save a checkpoint: what early stopping has counted belongs in it.
     trainer = _trainer(config, max_epochs, seed, loggers, [*extras, *callbacks], validate=not data.everything)
-    data.augment, data.alternate = model.augment, model.alternate_flip
+    data.augment = model.augment
     with _quiet():
         trainer.fit(model, datamodule=data, ckpt_path=resume_from, weights_only=True)
     return model
@@ -85,7 +85,7 @@ def average(
     averaged = make_classifier(point.model_copy(update={"pretrained": False}), data)
     averaged.load_state_dict(model.state_dict())
     trainer = _trainer(config, epochs, seed, loggers, [*callbacks, EpochAverage()], validate=not data.everything)
-    data.augment, data.alternate = model.augment, model.alternate_flip
+    data.augment = model.augment
     with _quiet():
         trainer.fit(averaged, datamodule=data)
     return averaged

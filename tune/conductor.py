@@ -59,8 +59,10 @@ class Conductor:
         self._reported: dict[int, int] = {}  # the epoch a trial reported last
         self._seconds_before: dict[int, tuple[float, float]] = {}  # of each live trial, and busy ones, before
         self._hung: set[int] = set()
-        self.trials = {trial.number: trial for trial in record.trials() if trial.attempts or trial.parent}
-        self.proposals = Proposals(experiment, record, self.trials)
+        known = record.trials()
+        self.trials = {trial.number: trial for trial in known if trial.begun}
+        ahead = next((trial for trial in known if not trial.begun), None)
+        self.proposals = Proposals(experiment, record, self.trials, ahead)
         self.waiting = deque(trial for trial in self.trials.values() if trial.state == "paused")
         self.limits = Limits(search, record.elapsed)
         self.limits.recall(self.trials.values())

@@ -29,7 +29,7 @@ class Kernel:
         """Covariances (n, m) of the values at points (n, features) and (m, features)."""
         a, b = one / self.lengths.astype(one.dtype), other / self.lengths.astype(other.dtype)
         squares = np.maximum((a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T, 0.0)
-        return self.variance * _matern(squares)
+        return self.variance * _matern(squares)[0]
 
     @classmethod
     def from_logs(cls, logs: np.ndarray) -> "Kernel":
@@ -51,13 +51,12 @@ def fit(points: np.ndarray, values: np.ndarray, noise: np.ndarray, iterations: i
     def loss(logs: np.ndarray) -> tuple[float, np.ndarray]:
         """The negative logarithm of the posterior, and its gradient."""
         kernel = Kernel.from_logs(logs)
-        apart = squares @ kernel.lengths**-2
-        alike, slope = _matern(apart), _slope(apart)
+        alike, slope = _matern(squares @ kernel.lengths**-2)
         lower = cholesky(kernel.variance * alike + np.diag(kernel.noise * noise + _JITTER), lower=True)
         inverse = cho_solve((lower, True), np.eye(len(values)))
         weights = inverse @ values
         pull = np.outer(weights, weights) - inverse  # the gradient of twice the likelihood by the covariances
-        by_length = np.einsum("ij,ijk->k", pull * slope, squares) * kernel.variance / kernel.lengths**2
+        by_length = np.einsum("ij,ijk->k", pull * slope, squares) * (5 / 3) * kernel.variance / kernel.lengths**2
         by_scale = (pull * alike).sum() * kernel.variance, (np.diag(pull) * noise).sum() * kernel.noise
         off = (logs - mean) / deviation
         value = 0.5 * values @ weights + np.log(np.diag(lower)).sum() + 0.5 * (off**2).sum()
@@ -98,13 +97,9 @@ class Posterior:
         return covariances[:, : self._count] @ self._weights, np.sqrt(variances)
 
 
-def _matern(squares: np.ndarray) -> np.ndarray:
-    """The correlation at squared distances."""
+def _matern(squares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The correlation at squared distances, and on the way to it, -6/5 of its derivative by the squared distance."""
     distances = _ROOT_5 * np.sqrt(squares)
-    return np.asarray((1 + distances + 5 / 3 * squares) * np.exp(-distances))
-
-
-def _slope(squares: np.ndarray) -> np.ndarray:
-    """Minus twice the derivative of the correlation by the squared distance."""
-    distances = _ROOT_5 * np.sqrt(squares)
-    return np.asarray(5 / 3 * (1 + distances) * np.exp(-distances))
+    decay = np.exp(-distances)
+    slope = (1 + distances) * decay
+    return slope + 5 / 3 * squares * decay, slope

@@ -6,14 +6,15 @@ from tune.trials import Trial
 
 
 class Proposals:
-    """What is left to propose of an experiment. begun: the trials that were given a slot, by number.
+    """What is left to propose of an experiment. begun: the trials that were begun, by number; ahead: one that was not.
 
     A trial that was proposed ahead is in the study and nowhere else: nobody counts it before it begins.
     """
 
-    def __init__(self, experiment: Experiment, record: StudyRecord, begun: dict[int, Trial]) -> None:
-        self._experiment, self._record, self._begun = experiment, record, begun
-        self._ahead = next((trial for trial in record.trials() if not trial.attempts and not trial.parent), None)
+    def __init__(
+        self, experiment: Experiment, record: StudyRecord, begun: dict[int, Trial], ahead: Trial | None
+    ) -> None:
+        self._experiment, self._record, self._begun, self._ahead = experiment, record, begun, ahead
 
     @property
     def made(self) -> int:

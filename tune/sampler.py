@@ -204,25 +204,14 @@ class GaussianProcess(Reseeded):
             model = Model(self._cube, seen, maximize=study.direction == StudyDirection.MAXIMIZE)
         except TooFewTrialsError:
             return {}
-        with _blas().limit(limits=1):
-            return self._ask(model, study, trial, others, pending, len(seen))
-
-    def _ask(
-        self,
-        model: Model,
-        study: Study,
-        trial: FrozenTrial,
-        others: Sequence[FrozenTrial],
-        pending: Sequence[dict[str, Any]],
-        seen: int,
-    ) -> dict[str, Any]:
         chance = np.random.default_rng(derived_seed(self._seed, trial.number))
-        kernel = self._remembered(others, seen)
-        if kernel is None:
-            kernel = model.fit(chance)
-            told: dict[str, Any] = {"trials": seen, "logs": kernel}
-            study._storage.set_trial_system_attr(trial._trial_id, _KERNEL, told)
-        return model.propose(kernel, pending, trial.system_attrs.get("fixed_params", {}), chance)
+        with _blas().limit(limits=1):
+            kernel = self._remembered(others, len(seen))
+            if kernel is None:
+                kernel = model.fit(chance)
+                told: dict[str, Any] = {"trials": len(seen), "logs": kernel}
+                study._storage.set_trial_system_attr(trial._trial_id, _KERNEL, told)
+            return model.propose(kernel, pending, trial.system_attrs.get("fixed_params", {}), chance)
 
     def _remembered(self, others: Sequence[FrozenTrial], count: int) -> list[float] | None:
         """The last kernel fitted, if little more is known since; in the study, so that a killed driver's is found."""

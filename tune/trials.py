@@ -40,6 +40,11 @@ class Trial:
     busy: float = 0.0  # of its seconds, those in which it trained, validated or saved
 
     @property
+    def begun(self) -> bool:
+        """Whether it was given a slot, or a checkpoint to begin from."""
+        return self.attempts > 0 or self.parent is not None
+
+    @property
     def epochs(self) -> int:
         """Epochs trained."""
         return max(self.values, default=0)
