@@ -112,14 +112,14 @@ class Conductor:
 
     def next(self) -> Start | Finished | None:
         """The trial for a free slot; None if there is no slot, or nothing to do until a running trial says more."""
-        if self.over or self.interrupted:
-            return None if self.live else "finished"
-        if len(self.live) >= self.slots():
+        if not self.over and len(self.live) >= self.slots():
             # Ray Tune asks again as soon as a trial has its slot, before it tells of any result: so the study that the
-            # sampler sees is the same one whether or not the search is killed in between
+            # sampler sees is the same one whether or not the search is killed or interrupted in between
             with self._guarded():
                 self.proposals.look_ahead()
             return None
+        if self.over or self.interrupted:
+            return None if self.live else "finished"
         with self._guarded():
             if trial := self._choose():
                 return self._start(trial)

@@ -68,6 +68,23 @@ def test_a_killed_search_goes_on_with_what_it_had_proposed(session, rates):
     assert after.trials[1].hparams["learning_rate"] == rates(before)[1]
 
 
+@pytest.mark.parametrize("steps", [4, 9, 13, 14, 15])
+def test_an_interrupted_search_proposes_from_what_it_would_have_known(session, rates, steps):
+    one_slot = (*PROMOTE[:-1], "search.sampler=gp", "search.trials=12")
+    undisturbed = session(*one_slot).run()
+    before = session(*one_slot, folder="other").run(steps=steps)
+    (number,) = before.epoch
+    while not before.train(number):
+        pass
+    started = before.start()
+    before.conductor.interrupt()  # Ray has not asked again since it gave a trial its slot
+    before.start()
+    before.train(started.trial.number)
+    before.close()
+    after = session(*one_slot, folder="other").run()
+    assert rates(after) == rates(undisturbed)
+
+
 def test_what_did_not_begin_before_a_limit_is_no_trial(session):
     one = session(*FULL, "search.epoch_budget=2", "search.trials=5").run()
     assert sorted(one.trials) == [0]
