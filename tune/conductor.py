@@ -59,6 +59,7 @@ class Conductor:
         self._reported: dict[int, int] = {}  # the epoch a trial reported last
         self._seconds_before: dict[int, tuple[float, float]] = {}  # of each live trial, and busy ones, before
         self._hung: set[int] = set()
+        self._at_rungs: dict[int, int] = {}  # number -> rung, of the trials that wait at one
         known = record.trials()
         self.trials = {trial.number: trial for trial in known if trial.begun}
         ahead = next((trial for trial in known if not trial.begun), None)
@@ -92,6 +93,7 @@ class Conductor:
             elif state == "stopped" or epoch >= self.experiment.scheduler.max_epochs:
                 self.waiting.remove(trial)
                 self._end(trial, state, reason)
+        self._at_rungs = {number: trial.epochs for number, trial in self.trials.items() if self._at_rung(trial)}
         self._end_hopeless()
 
     # -- what runs next
@@ -108,7 +110,7 @@ class Conductor:
         """Whether there is anything left to train."""
         if self.over:
             return False
-        return self.proposals.left or bool(self.waiting) or any(self._at_rung(trial) for trial in self.trials.values())
+        return self.proposals.left or bool(self.waiting or self._at_rungs)
 
     def next(self) -> Start | Finished | None:
         """The trial for a free slot; None if there is no slot, or nothing to do until a running trial says more."""
@@ -138,7 +140,7 @@ class Conductor:
 
     def _promoted(self, *, finishing: bool) -> Trial | None:
         """The paused trial that goes on, if one may."""
-        found = self._rungs.promotable(self._paused(), finishing=finishing) if self._rungs else None
+        found = self._rungs.promotable(self._at_rungs, finishing=finishing) if self._rungs else None
         if found is None:
             return None
         number, verdict = found
@@ -151,12 +153,15 @@ class Conductor:
         if self._rungs is None:
             return
         trials = len(self.trials) + max(0, self.experiment.trials - self.proposals.made)
-        for number, verdict in self._rungs.hopeless(self._paused(), trials):
+        for number, verdict in self._rungs.hopeless(self._at_rungs, trials):
             self._end(self.trials[number], "stopped", str(verdict))
 
-    def _paused(self) -> dict[int, int]:
-        """The rungs of the trials that wait at one."""
-        return {trial.number: trial.epochs for trial in self.trials.values() if self._at_rung(trial)}
+    def _note_place(self, trial: Trial) -> None:
+        """After each change of a trial: whether it waits at a rung."""
+        if self._at_rung(trial):
+            self._at_rungs[trial.number] = trial.epochs
+        else:
+            self._at_rungs.pop(trial.number, None)
 
     def _exchange(self) -> None:
         """At an epoch that all of a population have reached, copies of the best take the places of the worst.
@@ -164,7 +169,7 @@ class Conductor:
         Done again after a kill, it does what was left to do: until it is done, none of them trains on.
         """
         search, scheduler = self.experiment.search, self.experiment.scheduler
-        epoch = min((trial.epochs for trial in self.trials.values() if self._at_rung(trial)), default=None)
+        epoch = min(self._at_rungs.values(), default=None)
         if epoch is None or self.proposals.left:
             return
         members = standing_at(self.trials.values(), epoch)
@@ -175,7 +180,7 @@ class Conductor:
         self._breed(plan)
         for number, words in plan.words.items():
             trial = self.trials[number]
-            if self._at_rung(trial):
+            if number in self._at_rungs:
                 self._note_judged(trial, epoch, words)
                 if number in plan.copies:
                     self._end(trial, "stopped", words)
@@ -216,6 +221,7 @@ class Conductor:
         self.record.note(trial.number, attempts=trial.attempts + 1)
         trial.attempts += 1
         trial.state = "running"
+        self._note_place(trial)
         self.live[trial.number] = math.inf  # until it has its slot
         self._hung.discard(trial.number)
         self._seconds_before[trial.number] = (trial.seconds, trial.busy)
@@ -271,6 +277,7 @@ class Conductor:
 
     def _note_judged(self, trial: Trial, epoch: int, words: str) -> None:
         trial.judged[epoch] = words
+        self._note_place(trial)
         self.record.note(trial.number, **{f"rung {epoch}": words})
 
     def checkpointed(self, number: int, path: str) -> None:
@@ -295,6 +302,7 @@ class Conductor:
         state, reason = self._outcome.pop(number, ("completed", ""))
         if state == "paused":
             trial.state = "paused"
+            self._note_place(trial)
             self.told(trial)
             self._end_hopeless()
             return
@@ -321,6 +329,7 @@ class Conductor:
             self.limits.failed(self.trials.values())
             return
         trial.state = "paused"
+        self._note_place(trial)
         self.told(trial)
         self.waiting.append(trial)
 
@@ -373,6 +382,7 @@ class Conductor:
 
     def _end(self, trial: Trial, state: State, reason: str = "") -> None:
         trial.state, trial.reason, trial.ended_at = state, reason, self.limits.elapsed
+        self._note_place(trial)
         if state in self._no_peers:
             self.rule.forget(trial.number)
         with self._guarded():

@@ -14,7 +14,7 @@ class History:
 
     def __init__(self, levels: Sequence[int]) -> None:
         self.levels = sorted(set(levels))
-        self._finished: dict[int, tuple[FrozenTrial, dict[int, float]]] = {}
+        self._finished: dict[int, tuple[FrozenTrial, tuple[float, ...]]] = {}
 
     def comparable(self, trials: Iterable[FrozenTrial], maximize: bool, at_least: int = 0) -> list[FrozenTrial]:
         """The trials to learn from, COMPLETE with their values at the chosen level; none if too few.
@@ -26,37 +26,37 @@ class History:
         """
         known = [(trial, self.values(trial)) for trial in trials]
         enough = max(at_least, 2 + max((len(trial.distributions) for trial, _ in known), default=0))
-        counts = {level: sum(level in values for _, values in known) for level in self.levels}
-        level = max((level for level in self.levels if counts[level] >= enough), default=None)
-        if level is None:
+        for level in reversed(range(len(self.levels))):
+            seen = [values[level] for _, values in known if not math.isnan(values[level])]
+            if len(seen) >= enough:
+                break
+        else:
             return []
-        seen = [values[level] for _, values in known if level in values]
         worst = min(seen) if maximize else max(seen)
         view = []
         for trial, values in known:
-            if level in values:
+            if not math.isnan(values[level]):
                 view.append(_completed(trial, values[level]))
             elif is_diverged(trial):
                 view.append(_completed(trial, worst))
         return view
 
-    def values(self, trial: FrozenTrial) -> dict[int, float]:
-        """A trial's finite value at each level that it reached: the last one there or before; none of a failed one."""
+    def values(self, trial: FrozenTrial) -> tuple[float, ...]:
+        """A trial's value at each level, the last one there or before; NaN where it did not get, or has failed."""
         remembered = self._finished.get(trial.number)
         if remembered is not None and remembered[0] is trial:
             return remembered[1]
-        values: dict[int, float] = {}
+        values = [math.nan] * len(self.levels)
         if trial.state is not TrialState.FAIL:
             steps = sorted(trial.intermediate_values)
             reached = math.inf if trial.state is TrialState.COMPLETE else max(steps, default=-1)
-            for level in self.levels:
+            for place, level in enumerate(self.levels):
                 before = [step for step in steps if step <= level]
-                if level <= reached and before:
-                    values[level] = trial.intermediate_values[before[-1]]
-            values = {level: value for level, value in values.items() if math.isfinite(value)}
+                if level <= reached and before and math.isfinite(value := trial.intermediate_values[before[-1]]):
+                    values[place] = value
         if trial.state.is_finished():
-            self._finished[trial.number] = trial, values
-        return values
+            self._finished[trial.number] = trial, tuple(values)
+        return tuple(values)
 
 
 def view_of(trials: list[FrozenTrial], study: Study) -> Study:

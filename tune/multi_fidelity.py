@@ -8,7 +8,6 @@ that trials started together differ (Srinivas et al., ICML 2010, arXiv:0912.3995
 Desautels et al., JMLR 2014).
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import chain
 
@@ -18,8 +17,6 @@ from scipy.special import ndtri
 from tune.gaussian_process import Kernel, Posterior, fit
 from tune.space import Scalar
 from tune.unit_cube import UnitCube
-
-Values = Mapping[int, float]  # by level
 
 _FEW = 3  # trials at a level, or at two of them, below which they say nothing
 _FIRST_NOISE = 0.02  # of a value at the highest level, where scores have variance 1
@@ -33,22 +30,24 @@ class TooFewTrialsError(ValueError):
 
 
 class Model:
-    """What trials showed: `seen` has the parameters of each, and its finite values by level; none if it diverged.
+    """What trials showed.
 
-    Raises TooFewTrialsError.
+    params: of each trial. values: (trials, levels), NaN where a trial did not get to a level, and throughout for one
+    that diverged. Raises TooFewTrialsError.
     """
 
-    def __init__(self, cube: UnitCube, seen: Sequence[tuple[Mapping[str, Scalar], Values]], *, maximize: bool) -> None:
-        counts = Counter(level for _, values in seen for level in values)
-        levels = sorted(level for level, count in counts.items() if count >= _FEW)
-        if not levels:
+    def __init__(
+        self, cube: UnitCube, params: Sequence[Mapping[str, Scalar]], values: np.ndarray, *, maximize: bool
+    ) -> None:
+        there = np.isfinite(values)
+        often = there.sum(0) >= _FEW
+        if not often.any():
             raise TooFewTrialsError(f"no level was reached by {_FEW} trials")
-        self._cube = cube
-        self._params = [params for params, _ in seen]
-        values = np.array([[own.get(level, np.nan) for level in levels] for _, own in seen])
-        diverged = np.array([not own for _, own in seen])
-        self._rows = np.flatnonzero(diverged | np.isfinite(values).any(1))  # the others are known at rare levels only
-        self._reached, self._scores, self._noise = _scores(values[self._rows] * (1 if maximize else -1))
+        self._cube, self._params = cube, params
+        # those that are known at rare levels only are left out
+        self._rows = np.flatnonzero(~there.any(1) | there[:, often].any(1))
+        values = values[self._rows][:, often]
+        self._reached, self._scores, self._noise = _scores(values * (1 if maximize else -1))
 
     def fit(self, chance: np.random.Generator) -> list[float]:
         """The kernel, as `propose` takes it."""
@@ -92,8 +91,8 @@ class Model:
             points, heights = np.vstack([points, more]), np.concatenate([heights, bounds(more)])
         ranked = (self._cube.params(point) for point in points[np.argsort(-heights, kind="stable")])
         first = next(ranked)
-        tried = {tuple(sorted(params.items())) for params in (*self._params, *pending)}
-        return next((params for params in chain([first], ranked) if tuple(sorted(params.items())) not in tried), first)
+        new = (params for params in chain([first], ranked) if params not in self._params and params not in pending)
+        return next(new, first)
 
     def _points(self, some: np.ndarray) -> np.ndarray:
         return self._cube.positions([self._params[row] for row in self._rows[some]])

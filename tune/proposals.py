@@ -15,11 +15,7 @@ class Proposals:
         self, experiment: Experiment, record: StudyRecord, begun: dict[int, Trial], ahead: Trial | None
     ) -> None:
         self._experiment, self._record, self._begun, self._ahead = experiment, record, begun, ahead
-
-    @property
-    def made(self) -> int:
-        """Trials that count: neither repeated ones nor those that a population bred."""
-        return sum(1 for trial in self._begun.values() if trial.replaces is None and trial.parent is None)
+        self.made = sum(map(_counts, begun.values()))  # the trials that count
 
     @property
     def left(self) -> bool:
@@ -30,6 +26,7 @@ class Proposals:
         """The next one, which begins."""
         trial, self._ahead = self._ahead or self._record.propose(self._experiment.space), None
         self._begun[trial.number] = trial
+        self.made += _counts(trial)
         return trial
 
     def look_ahead(self) -> None:
@@ -42,3 +39,8 @@ class Proposals:
         if self._ahead is not None:
             self._record.drop(self._ahead.number)
             self._ahead = None
+
+
+def _counts(trial: Trial) -> bool:
+    """Neither one that repeats another, nor one that a population bred."""
+    return trial.replaces is None and trial.parent is None

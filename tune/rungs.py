@@ -4,8 +4,10 @@ Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020 (
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 
 def rung_epochs(grace_period: int, reduction_factor: int, max_epochs: int) -> tuple[int, ...]:
@@ -68,26 +70,38 @@ class Rungs:
     maximize: bool
     min_peers: int = 0
     values: dict[int, dict[int, float]] = field(default_factory=dict)
+    # the same as (value, a better one smaller; number), the best first: what a trial costs must not grow with theirs
+    _rankings: dict[int, list[tuple[float, int]]] = field(default_factory=dict)
 
     def record(self, number: int, epoch: int, value: float) -> None:
         """Adds the value of trial `number`, which must be finite, where `epoch` is a rung."""
         if epoch in self.epochs:
             if not math.isfinite(value):
                 raise ValueError(f"got {value}, a rung takes finite values")
+            self._take_back(number, epoch)
             self.values.setdefault(epoch, {})[number] = value
+            insort(self._rankings.setdefault(epoch, []), (self._key(value), number))
 
     def forget(self, number: int) -> None:
         """Takes back all values of a trial, which failed or diverged: its place at each rung is free again."""
-        for seen in self.values.values():
-            seen.pop(number, None)
+        for epoch in self.values:
+            self._take_back(number, epoch)
+
+    def _take_back(self, number: int, epoch: int) -> None:
+        if number in self.values.get(epoch, {}):
+            place = self._key(self.values[epoch].pop(number)), number
+            del self._rankings[epoch][bisect_left(self._rankings[epoch], place)]
+
+    def _key(self, value: float) -> float:
+        return -value if self.maximize else value
 
     def judge(self, number: int, epoch: int, value: float) -> Verdict | None:
         """Records a value, and whether the trial may go on at once (mode stop); None where `epoch` is no rung."""
         self.record(number, epoch, value)
         if epoch not in self.epochs:
             return None
-        equal = sum(1 for other, theirs in self.values[epoch].items() if other != number and theirs == value)
-        verdict = self._verdict(number, epoch, at_least=1, before=equal)
+        rank = bisect_right(self._rankings[epoch], (self._key(value), math.inf))
+        verdict = self._verdict(number, epoch, rank, at_least=1)
         return verdict if self._enough(epoch) else replace(verdict, passes=True)
 
     def promotable(self, paused: Mapping[int, int], *, finishing: bool = False) -> tuple[int, Verdict] | None:
@@ -96,13 +110,12 @@ class Rungs:
         The highest rung first, and there the best. `finishing`: no trial will be started any more, so that each rung
         lets at least one through, however few stand there.
         """
-        for epoch in sorted(set(paused.values()), reverse=True):
-            if not finishing and not self._enough(epoch):
-                continue
-            number = self._best_first((number for number, rung in paused.items() if rung == epoch), epoch)[0]
-            verdict = self.standing(number, epoch, at_least=int(finishing))
-            if verdict.passes:
-                return number, verdict
+        for epoch in reversed(self.epochs):
+            if finishing or self._enough(epoch):
+                ranking = self._rankings.get(epoch, [])
+                for _, number in islice(ranking, self._keep(epoch, int(finishing))):
+                    if paused.get(number) == epoch:
+                        return number, self.standing(number, epoch, at_least=int(finishing))
         return None
 
     def hopeless(self, paused: Mapping[int, int], trials: int) -> list[tuple[int, Verdict]]:
@@ -115,32 +128,25 @@ class Rungs:
         for epoch in self.epochs:
             seen = self.values.get(epoch, {})
             to_come += len(passing - seen.keys())
-            ranking = self._best_first(seen, epoch)
+            ranking = [number for _, number in self._rankings.get(epoch, [])]
             keep = max(1, (len(seen) + to_come) // self.reduction_factor)
             behind = [number for number in ranking[keep + self.reduction_factor :] if paused.get(number) == epoch]
             found += [(number, self.standing(number, epoch, at_least=keep)) for number in behind]
             passing = set(ranking[: keep + self.reduction_factor])
         return found
 
-    def _best_first(self, numbers: Iterable[int], epoch: int) -> list[int]:
-        """Trials by their values at a rung; of equal ones the earlier trial first."""
-        seen = self.values.get(epoch, {})
-        return sorted(numbers, key=lambda number: (-seen[number] if self.maximize else seen[number], number))
-
     def standing(self, number: int, epoch: int, *, at_least: int = 0) -> Verdict:
         """Where a paused trial stands at its rung, where `at_least` so many pass."""
-        seen = self.values[epoch]
-        equal = sum(1 for other, value in seen.items() if other < number and value == seen[number])
-        return self._verdict(number, epoch, at_least, equal)
+        place = self._key(self.values[epoch][number]), number
+        return self._verdict(number, epoch, 1 + bisect_left(self._rankings[epoch], place), at_least)
 
     def _enough(self, epoch: int) -> bool:
-        return len(self.values[epoch]) >= (self.min_peers or self.reduction_factor)
+        return len(self._rankings.get(epoch, [])) >= (self.min_peers or self.reduction_factor)
 
-    def _verdict(self, number: int, epoch: int, at_least: int, before: int) -> Verdict:
-        """before: how many equal values count as better."""
-        seen = self.values[epoch]
-        value = seen[number]
-        rank = 1 + before + sum(1 for other in seen.values() if (other > value if self.maximize else other < value))
-        keep = max(at_least, len(seen) // self.reduction_factor)
-        cutoff = sorted(seen.values(), reverse=self.maximize)[max(keep, 1) - 1]
-        return Verdict(rank <= keep, epoch, value, rank, len(seen), keep, cutoff)
+    def _keep(self, epoch: int, at_least: int) -> int:
+        return max(at_least, len(self._rankings.get(epoch, [])) // self.reduction_factor)
+
+    def _verdict(self, number: int, epoch: int, rank: int, at_least: int) -> Verdict:
+        ranking, keep = self._rankings[epoch], self._keep(epoch, at_least)
+        cutoff = self.values[epoch][ranking[max(keep, 1) - 1][1]]
+        return Verdict(rank <= keep, epoch, self.values[epoch][number], rank, len(ranking), keep, cutoff)

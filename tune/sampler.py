@@ -6,6 +6,7 @@ from all lengths, each for what it is worth (tune/multi_fidelity.py), and `tpe` 
 ICML 2018, arXiv:1807.01774) from the longest length at which enough trials were seen, by their values at that length.
 """
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -192,30 +193,34 @@ class GaussianProcess(Reseeded):
     ) -> dict[str, Any]:
         if not search_space:
             return {}
-        others = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
-        seen, pending = [], []
-        for other in others:
-            values = self._history.values(other)
-            if values or is_diverged(other):
-                seen.append((other.params, values))
+        trials = study.get_trials(deepcopy=False)
+        params, values, pending = [], [], []
+        for other in trials:
+            if other.number == trial.number:
+                continue
+            shown = self._history.values(other)
+            if not all(map(math.isnan, shown)) or is_diverged(other):
+                params.append(other.params)
+                values.append(shown)
             elif other.state is TrialState.RUNNING:
                 pending.append(other.params)
+        maximize = study.direction == StudyDirection.MAXIMIZE
         try:
-            model = Model(self._cube, seen, maximize=study.direction == StudyDirection.MAXIMIZE)
+            model = Model(self._cube, params, np.reshape(values, (-1, len(self._history.levels))), maximize=maximize)
         except TooFewTrialsError:
             return {}
         chance = np.random.default_rng(derived_seed(self._seed, trial.number))
         with _blas().limit(limits=1):
-            kernel = self._remembered(others, len(seen))
+            kernel = self._remembered(trials, len(params))
             if kernel is None:
                 kernel = model.fit(chance)
-                told: dict[str, Any] = {"trials": len(seen), "logs": kernel}
+                told: dict[str, Any] = {"trials": len(params), "logs": kernel}
                 study._storage.set_trial_system_attr(trial._trial_id, _KERNEL, told)
             return model.propose(kernel, pending, trial.system_attrs.get("fixed_params", {}), chance)
 
-    def _remembered(self, others: Sequence[FrozenTrial], count: int) -> list[float] | None:
+    def _remembered(self, trials: Sequence[FrozenTrial], count: int) -> list[float] | None:
         """The last kernel fitted, if little more is known since; in the study, so that a killed driver's is found."""
-        fits = (trial.system_attrs[_KERNEL] for trial in reversed(others) if _KERNEL in trial.system_attrs)
+        fits = (trial.system_attrs[_KERNEL] for trial in reversed(trials) if _KERNEL in trial.system_attrs)
         last = next(fits, None)
         fresh = last is not None and count < _FIT_AGAIN * last["trials"]
         return list(last["logs"]) if last is not None and fresh else None

@@ -4,9 +4,10 @@ A rule is told every value, and says of some epochs whether the trial may go on.
 that it can be built again from the study.
 """
 
+from bisect import bisect_left, insort
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from statistics import fmean, median
+from statistics import fmean
 from typing import Protocol
 
 from tune.rungs import Rungs
@@ -119,28 +120,35 @@ class Median:
     maximize: bool
     min_peers: int
     _values: dict[int, dict[int, float]] = field(default_factory=dict)
+    _means: dict[int, list[float]] = field(default_factory=dict)  # of the trials that got to an epoch, in order
 
     def record(self, number: int, epoch: int, value: float) -> None:
-        """As Rule."""
-        self._values.setdefault(number, {})[epoch] = value
+        """As Rule. Of an epoch that is trained again the first value stays."""
+        own = self._values.setdefault(number, {})
+        if epoch not in own:
+            own[epoch] = value
+            insort(self._means.setdefault(epoch, []), fmean(_until(own, epoch)))
 
     def forget(self, number: int) -> None:
         """As Rule."""
-        self._values.pop(number, None)
+        own = self._values.pop(number, {})
+        for epoch in own:
+            means = self._means[epoch]
+            del means[bisect_left(means, fmean(_until(own, epoch)))]
 
     def judge(self, number: int, epoch: int, value: float) -> Decision | None:
         """As Rule."""
         self.record(number, epoch, value)
-        if epoch < self.grace_period:
+        own, means = self._values[number], self._means[epoch]
+        peers = len(means) - 1
+        if epoch < self.grace_period or peers < self.min_peers:
             return None
-        others = (theirs for other, theirs in self._values.items() if other != number and epoch in theirs)
-        means = [fmean(_until(theirs, epoch)) for theirs in others]
-        if len(means) < self.min_peers:
-            return None
-        middle = median(means)
-        best = (max if self.maximize else min)(_until(self._values[number], epoch))
+        mine = bisect_left(means, fmean(_until(own, epoch)))
+        halves = (means[place + (place >= mine)] for place in ((peers - 1) // 2, peers // 2))  # of the others
+        middle = fmean(halves)
+        best = (max if self.maximize else min)(_until(own, epoch))
         passes = best >= middle if self.maximize else best <= middle
-        return MedianDecision(passes, epoch, best, middle, len(means))
+        return MedianDecision(passes, epoch, best, middle, peers)
 
 
 def _until(values: dict[int, float], epoch: int) -> Iterable[float]:

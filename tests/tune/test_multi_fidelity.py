@@ -14,8 +14,15 @@ def points(count=40, seed=0):
     return [{"a": float(a), "b": float(b)} for a, b in np.random.default_rng(seed).random((count, 2))]
 
 
+def model_of(seen, cube=CUBE, *, maximize=True):
+    """Of (parameters, {level: value}) of each trial."""
+    levels = sorted({level for _, values in seen for level in values})
+    table = [[values.get(level, math.nan) for level in levels] for _, values in seen]
+    return Model(cube, [params for params, _ in seen], np.reshape(table, (len(seen), len(levels))), maximize=maximize)
+
+
 def proposals(seen, *, maximize=True, pending=(), fixed=None, count=12):
-    model = Model(CUBE, seen, maximize=maximize)
+    model = model_of(seen, maximize=maximize)
     kernel = model.fit(np.random.default_rng(0))
     return [model.propose(kernel, pending, fixed or {}, np.random.default_rng(seed)) for seed in range(count)]
 
@@ -31,7 +38,7 @@ def distance(point):
 @pytest.mark.parametrize("seen", [[], [({"a": 0.5, "b": 0.5}, {1: 0.1})] * 2, [({"a": 0.5, "b": 0.5}, {})] * 9])
 def test_nothing_is_learned_from_two_trials(seen):
     with pytest.raises(TooFewTrialsError, match="no level was reached by 3 trials"):
-        Model(CUBE, seen, maximize=True)
+        model_of(seen)
 
 
 @pytest.mark.parametrize("maximize", [True, False])
@@ -112,7 +119,7 @@ def test_what_is_given_is_kept_and_the_rest_chosen_for_it():
 def test_an_optimum_on_a_bound_is_not_tried_again_and_again(corner):
     seen = [(point, {1: -math.dist(point.values(), corner.values())}) for point in points(30)]
     for number in range(20):
-        model = Model(CUBE, seen, maximize=True)
+        model = model_of(seen)
         point = model.propose(model.fit(np.random.default_rng(0)), [], {}, np.random.default_rng(number))
         seen.append((point, {1: -math.dist(point.values(), corner.values())}))
     found = [point for point, _ in seen[30:]]
@@ -126,7 +133,7 @@ def test_no_point_is_tried_twice_while_there_are_others():
     first = [(1, 1, "x"), (1, 2, "x"), (2, 1, "y"), (3, 1, "x")]
     seen = [({"a": a, "b": b, "c": c}, {1: 3.0 - a} if a < 3 else {}) for a, b, c in first]
     for number in range(18 - len(seen)):
-        model = Model(cube, seen, maximize=True)
+        model = model_of(seen, cube)
         kernel = model.fit(np.random.default_rng(number))
         seen.append((model.propose(kernel, [], {}, np.random.default_rng(number)), {1: -float(number)}))
     assert len({repr(point) for point, _ in seen}) == 18
