@@ -61,6 +61,10 @@ class TrainerConfig(Section):
         bool | Annotated[int, Field(ge=1)],
         Field(description="Run so many batches of everything, to find bugs; true is one"),
     ] = False
+    compile: Annotated[
+        bool,
+        Field(description="torch.compile each network; the first epoch then takes longer, as compile_seconds says"),
+    ] = False
     early_stopping: Annotated[EarlyStopping | None, Field(description="Off unless given")] = None
     prediction_images: Annotated[
         int, Field(ge=0, le=256, description="Validation images logged as pictures with their predictions")

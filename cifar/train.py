@@ -3,7 +3,7 @@
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from lightning.pytorch.loggers import Logger
 from cifar.callbacks import EpochAverage, FollowHParams, PredictionImages, SeedEpochs, StopAtNonFinite, StopEarly
 from cifar.checkpoint import check_hparams, read_checkpoint
 from cifar.classifier import ImageClassifier
+from cifar.compilation import CountCompiling, compiled
 from cifar.config import METRICS, TrainerConfig
 from cifar.datamodule import ImageDataModule
 from cifar.hparams import HParams
@@ -42,7 +43,7 @@ def fit(
 
     Raises DivergedError where the loss or a weight is not finite, before that epoch is validated or saved;
     CheckpointError where `resume_from` is missing or damaged, and ValueError where its HParams differ and must not,
-    both before anything is trained.
+    both before anything is trained; UserError where the network is to be compiled and cannot be.
     """
     if resume_from is not None:
         content = read_checkpoint(resume_from)
@@ -60,7 +61,7 @@ def fit(
     # Before `callbacks`, which may save a checkpoint: what early stopping has counted belongs in it.
     trainer = _trainer(config, max_epochs, seed, loggers, [*extras, *callbacks], validate=not data.everything)
     data.augment = model.augment
-    with _quiet():
+    with _quiet(), _compiled(model, config):
         trainer.fit(model, datamodule=data, ckpt_path=resume_from, weights_only=True)
     return model
 
@@ -86,7 +87,7 @@ def average(
     averaged.load_state_dict(model.state_dict())
     trainer = _trainer(config, epochs, seed, loggers, [*callbacks, EpochAverage()], validate=not data.everything)
     data.augment = model.augment
-    with _quiet():
+    with _quiet(), _compiled(averaged, config):
         trainer.fit(averaged, datamodule=data)
     return averaged
 
@@ -138,6 +139,10 @@ def save(model: ImageClassifier, file: Path) -> None:
     trainer.save_checkpoint(file, weights_only=True)
 
 
+def _compiled(model: ImageClassifier, config: TrainerConfig) -> AbstractContextManager[None]:
+    return compiled(model.network) if config.compile else nullcontext()
+
+
 def _trainer(
     config: TrainerConfig,
     max_epochs: int,
@@ -150,6 +155,8 @@ def _trainer(
     standard: list[L.Callback] = [SeedEpochs(seed), StopAtNonFinite()]
     if loggers:
         standard.append(LearningRateMonitor(logging_interval="step"))
+    if config.compile:
+        standard.append(CountCompiling())
     if config.prediction_images and validate:
         standard.append(PredictionImages(config.prediction_images))
     with _quiet():

@@ -122,10 +122,17 @@ class Conductor:
             return None
         if self.over or self.interrupted:
             return None if self.live else "finished"
+        if self.makes_room:
+            return None
         with self._guarded():
             if trial := self._choose():
                 return self._start(trial)
         return None if self.live else "finished"
+
+    @property
+    def makes_room(self) -> bool:
+        """Whether a trial waits for a whole GPU, which others that begin meanwhile would go on sharing."""
+        return any(self.trials[number].alone and heard == math.inf for number, heard in self.live.items())
 
     def _choose(self) -> Trial | None:
         if self.experiment.scheduler.type == "pbt":
@@ -328,6 +335,10 @@ class Conductor:
             self._end(trial, "failed", f"lost {times}: {reason}")
             self.limits.failed(self.trials.values())
             return
+        self._wait(trial)
+
+    def _wait(self, trial: Trial) -> None:
+        """For the next free slot."""
         trial.state = "paused"
         self._note_place(trial)
         self.told(trial)
@@ -342,6 +353,22 @@ class Conductor:
         self.first_traceback = self.first_traceback or traceback
         self._end(trial, "failed", reason)
         self.limits.failed(self.trials.values())
+
+    def crowded_out(self, number: int) -> bool:
+        """A trial that shared its GPU had no memory left: it goes on from its checkpoint, on a GPU of its own.
+
+        Not if it had one: False.
+        """
+        trial = self.trials[number]
+        if trial.alone:
+            return False
+        trial.alone = True
+        with self._guarded():
+            self.record.note(number, alone=True)
+        self.live.pop(number, None)
+        self._outcome.pop(number, None)
+        self._wait(trial)
+        return True
 
     def overdue(self) -> list[int]:
         """Trials that have said nothing for longer than `trial_timeout`; each is told once."""

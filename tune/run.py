@@ -203,6 +203,7 @@ def _on_cluster(job: _Job, console: "Console") -> "tuple[ExperimentDir, Evaluati
     from tune.importance import importances
     from tune.interrupts import resumable
     from tune.open_study import levels
+    from tune.packing import packed
     from tune.report import write_report
     from tune.study import shown_url
     from tune.summary import Summary, print_closing
@@ -221,7 +222,10 @@ def _on_cluster(job: _Job, console: "Console") -> "tuple[ExperimentDir, Evaluati
         with directory.locked():
             cluster.preflight(directory.place, nodes if job.where.address else [])  # else all is on this machine
             shared = images.share(data)
-            trials, tracked, record = _searched(replace(job, experiment=experiment), shared, share, console)
+            slices, packing = packed(experiment, shared, nodes, share)
+            if packing:
+                console.print(packing, markup=False, soft_wrap=True)
+            trials, tracked, record = _searched(replace(job, experiment=experiment), shared, slices, console)
             chosen = winner.choose(experiment, trials, directory)
             if chosen is None:
                 raise SearchFailedError("no trial has both a value and a checkpoint", "")

@@ -1,6 +1,7 @@
 """Ray Tune's scheduler: tells the conductor each value, and stops the trials it says."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from ray.tune.experiment import Trial as RayTrial
@@ -17,7 +18,8 @@ class ConductedScheduler(FIFOScheduler):
     def __init__(self, conductor: Conductor) -> None:
         super().__init__()
         self.conductor = conductor
-        self._kept = 0
+        self._kept = 0  # actors of the usual resources, beyond those that Ray keeps by itself
+        self._let_go: Callable[[], None] = lambda: None
 
     def __getstate__(self) -> dict[str, Any]:
         """Ray Tune pickles its parts to restore a search; ours goes on from the study."""
@@ -27,15 +29,32 @@ class ConductedScheduler(FIFOScheduler):
         """Accepts whatever Tune is told: the metric is known from the spec."""
         return True
 
+    def choose_trial_to_run(self, tune_controller: Any) -> RayTrial | None:
+        """None: what is pending Ray starts anyway, in order; looking for it among all trials takes ever longer."""
+        return None
+
+    def on_trial_add(self, tune_controller: Any, trial: RayTrial) -> None:
+        """A trial is about to ask for a slot; one that needs a whole GPU would wait for ever for actors that idle."""
+        if trial.config["alone"]:
+            self._let_go()
+
     def on_trial_complete(self, tune_controller: Any, trial: RayTrial, result: dict[str, Any]) -> None:
         """A trial leaves its slot, whose actor is kept for the next one.
 
         Of actors that come free together Ray keeps one only, and ends the others: a new one costs seconds of imports.
         """
-        more = self.conductor.slots() - self._kept
-        if more > 0:
-            tune_controller._actor_cache.increase_max(trial.placement_group_factory, by=more)
-            self._kept += more
+        if trial.config["alone"] or self.conductor.makes_room:
+            return
+        cache, usual = tune_controller._actor_cache, trial.placement_group_factory
+        more = max(0, self.conductor.slots() - self._kept)
+        cache.increase_max(usual, by=more)
+        self._kept += more
+
+        def let_go() -> None:
+            cache.decrease_max(usual, by=self._kept)
+            self._kept = 0
+
+        self._let_go = let_go
 
     def on_trial_result(self, tune_controller: Any, trial: RayTrial, result: dict[str, Any]) -> str:
         """Tune's question after each epoch."""

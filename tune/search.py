@@ -10,6 +10,7 @@ import ray
 from ray import cloudpickle
 from ray import tune as ray_tune
 from ray.exceptions import RayActorError
+from ray.tune import PlacementGroupFactory
 from ray.tune.experiment import Trial as RayTrial
 
 from cifar.errors import UserError
@@ -56,8 +57,8 @@ class Ending(ray_tune.Stopper):
 class Recorder(ray_tune.Callback):
     """Tells the conductor what becomes of trials, and ends the processes of those that hang."""
 
-    def __init__(self, conductor: Conductor, directory: ExperimentDir) -> None:
-        self.conductor, self.directory = conductor, directory
+    def __init__(self, conductor: Conductor, directory: ExperimentDir, *, shares_gpu: bool) -> None:
+        self.conductor, self.directory, self.shares_gpu = conductor, directory, shares_gpu
         self._published = time.monotonic()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -104,6 +105,8 @@ class Recorder(ray_tune.Callback):
         first_line = (str(cause).strip().splitlines() or [""])[0]
         if lost := _lost(cause, trace):
             self.conductor.lost(number, lost, counts=not getattr(cause, "preempted", False))
+        elif self.shares_gpu and _no_memory(cause) and self.conductor.crowded_out(number):
+            pass
         elif cause and (is_storage_trouble(cause) or (isinstance(cause, OSError) and self._unwritable())):
             self.conductor.trouble = self.conductor.trouble or OSError(first_line)
         else:
@@ -139,7 +142,7 @@ def search(
     conductor = Conductor(experiment, record, directory.place, slots, progress.update)
     for trial in conductor.trials.values():
         progress.update(trial, told=False)
-    recorder = Recorder(conductor, directory)
+    recorder = Recorder(conductor, directory, shares_gpu=0 < share.gpus < 1)
     try:
         with graceful(conductor.interrupt, progress.say) as stopped:
             if not conductor.has_work:
@@ -184,9 +187,14 @@ def _tuner(
         tracking=tracking,
     )
     with_task = ray_tune.with_parameters(trainable, task=task)
+
+    def resources(config: dict[str, Any]) -> PlacementGroupFactory:
+        gpus = max(1.0, share.gpus) if config["alone"] else share.gpus
+        return PlacementGroupFactory([{"CPU": share.cpus, "GPU": gpus}])
+
     conductor, place = recorder.conductor, directory.place
     return ray_tune.Tuner(
-        ray_tune.with_resources(with_task, {"cpu": share.cpus, "gpu": share.gpus}),
+        ray_tune.with_resources(with_task, resources),
         tune_config=ray_tune.TuneConfig(
             search_alg=ConductedSearcher(conductor),
             scheduler=ConductedScheduler(conductor),
@@ -221,6 +229,11 @@ def _cause(trial: RayTrial) -> Exception | None:
         return RuntimeError(f"an error that cannot be read here ({broken})")
     cause: Exception = getattr(error, "cause", None) or error
     return cause
+
+
+def _no_memory(cause: Exception | None) -> bool:
+    """Whether a device had none left: torch.OutOfMemoryError, by its name, as the driver has no torch."""
+    return type(cause).__name__ == "OutOfMemoryError" and type(cause).__module__.startswith("torch")
 
 
 def _lost(cause: Exception | None, words: str) -> str:

@@ -9,7 +9,7 @@ from tune.conductor import Conductor
 
 
 class ConductedSearcher(Searcher):
-    """Gives each trial as {"number", "hparams", "folder", "checkpoints", "changed"}."""
+    """Gives each trial as {"number", "hparams", "folder", "checkpoints", "changed", "alone"}."""
 
     def __init__(self, conductor: Conductor) -> None:
         super().__init__()
@@ -32,6 +32,7 @@ class ConductedSearcher(Searcher):
             "folder": start.folder,
             "checkpoints": [list(pair) for pair in start.checkpoints],
             "changed": start.trial.parent is not None,
+            "alone": start.trial.alone,
         }
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:

@@ -130,7 +130,10 @@ class ResourcesConfig(Section):
     ] = "auto"
     gpus_per_trial: Annotated[
         Annotated[float, Field(ge=0)] | Auto,
-        Field(description="GPUs, or a fraction of one; auto: 1 if the cluster has any, else 0"),
+        Field(
+            description="GPUs, or a fraction of one; auto: as many trials share one as are fastest together, measured "
+            "with the space's smallest and largest; 0 without GPUs"
+        ),
     ] = "auto"
     max_concurrent: Annotated[int | None, Field(ge=1, description="Trials at once at most; default: what fits")] = None
 

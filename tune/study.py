@@ -321,6 +321,7 @@ def _trial(frozen: FrozenTrial) -> Trial:
     trial.values = dict(sorted(frozen.intermediate_values.items()))
     trial.reason = known.get("reason", "")
     trial.attempts, trial.lost = known.get("attempts", 0), known.get("lost", 0)
+    trial.alone = known.get("alone", False)
     trial.replaces = known.get("replaces")
     trial.instead_of = known.get("instead_of")
     trial.parent = tuple(known["parent"]) if "parent" in known else None

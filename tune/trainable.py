@@ -55,7 +55,7 @@ def train_trial(config: dict[str, Any], task: TrialTask) -> None:
 
     config: {"number": the trial's number in the study, "hparams": the fields of HParams, "folder": of its checkpoints,
     "checkpoints": [[epoch, path in the experiment directory], …] to go on from, the first sound one, "changed": whether
-    its HParams differ from those of the checkpoints}.
+    its HParams differ from those of the checkpoints, "alone": whether it has a GPU to itself}.
     """
     import torch
 

@@ -38,6 +38,7 @@ class Trial:
     instead_of: int | None = None  # the trial whose place in the population it took
     users_mistake: bool = False  # it failed with an error that the user can repair
     busy: float = 0.0  # of its seconds, those in which it trained, validated or saved
+    alone: bool = False  # it ran out of memory beside others, and has a GPU to itself
 
     @property
     def begun(self) -> bool:

@@ -93,6 +93,16 @@ def hungry(classes, channels, image_size, width):
     return (Hungry if width > 1 else linear)(classes, channels, image_size)
 
 
+def crowded(classes, channels, image_size, width):
+    """Has memory for all of its epochs on a GPU of its own only."""
+    import ray
+
+    share = ray.get_runtime_context().get_assigned_resources()["GPU"]
+    with Path(__file__).with_name("shares").open("a") as file:
+        print(width, share, file=file)
+    return (Hungry if width > 1 and share < 1 else linear)(classes, channels, image_size)
+
+
 class Hanging(Exploding):
     """The first of its kind says nothing more after its second epoch."""
 
@@ -153,13 +163,13 @@ def free_port() -> int:
 
 
 class RayNode:
-    """A node of a Ray cluster on this machine, without GPUs: `ray start`, and its raylet as a child."""
+    """A node of a Ray cluster on this machine: `ray start`, and its raylet as a child. Its GPUs are in name only."""
 
-    def __init__(self, cpus: int, *arguments: str) -> None:
+    def __init__(self, cpus: int, *arguments: str, gpus: int = 0) -> None:
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
         # else every node of this machine would give the same ports to its workers
         ports = ["--min-worker-port=0", "--max-worker-port=0"]
-        own = ["--node-ip-address=127.0.0.1", "--num-gpus=0", f"--num-cpus={cpus}", *ports]
+        own = ["--node-ip-address=127.0.0.1", f"--num-gpus={gpus}", f"--num-cpus={cpus}", *ports]
         self.process = subprocess.Popen(
             [*command, *own, *arguments], cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
@@ -192,12 +202,12 @@ def ray_nodes() -> Iterator[list[RayNode]]:
 
 
 @pytest.fixture(scope="session")
-def ray_head(ray_nodes: list[RayNode]) -> Callable[[int], str]:
+def ray_head(ray_nodes: list[RayNode]) -> Callable[..., str]:
     """Begins the head of a Ray cluster with so many CPUs, and gives its address."""
 
-    def begin(cpus: int) -> str:
+    def begin(cpus: int, gpus: int = 0) -> str:
         port = free_port()
-        ray_nodes.append(RayNode(cpus, "--head", f"--port={port}", "--include-dashboard=false"))
+        ray_nodes.append(RayNode(cpus, "--head", f"--port={port}", "--include-dashboard=false", gpus=gpus))
         return f"127.0.0.1:{port}"
 
     return begin
@@ -215,7 +225,7 @@ def ray_worker(ray_nodes: list[RayNode]) -> Callable[[str], RayNode]:
 
 
 @pytest.fixture(scope="session")
-def cluster(ray_head: Callable[[int], str]) -> str:
+def cluster(ray_head: Callable[..., str]) -> str:
     """The address of a Ray head with two CPUs and no GPU."""
     return ray_head(2)
 
