@@ -14,7 +14,7 @@ def one_gpu(ray_head):
 
 
 def test_as_many_trials_share_a_gpu_as_are_measured_to_be_fastest(call, own, one_gpu):
-    sets = ("--set", "search.trials=5", "--set", "scheduler.max_epochs=1")
+    sets = ("--set", "search.trials=5", "--set", "scheduler.max_epochs=1", "--set", "space.width=1.0")
     done = call("tune.run", "--space", own("linear"), "--name", "test", "--address", one_gpu, *sets)
     assert done.code == 0, done.err
     trials, speeds = re.search(r"^(?:(\d+) trials share|a trial has) .*speeds (.*) \(probed", done.out, re.M).groups()
