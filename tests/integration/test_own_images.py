@@ -19,7 +19,10 @@ def test_six_thousand_images_reach_seventy_per_cent(call, folder, row, study):
         archive.extraction_filter = getattr(tarfile, "data_filter", lambda member, path: member)
         archive.extractall(folder / "images")
     space = Path(__file__).parents[2] / "search_spaces" / "image_folder.yaml"
-    done = call("tune.run", "--space", space, "--set", f"data.root={folder / 'images'}", timeout=1100)
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    precision = "bf16-mixed" if "avx512_bf16" in flags else "32"  # in half the time, where the processor has it
+    sets = ("--set", f"data.root={folder / 'images'}", "--set", f"trainer.precision={precision}")
+    done = call("tune.run", "--space", space, *sets, timeout=1100)
     assert done.code == 0, done.err
     assert len(study(folder / "experiments" / "image_folder")) >= 8
     assert float(row(done.out, "test accuracy").split("%")[0]) >= 70
