@@ -52,6 +52,34 @@ def lossless_images(folder: Path) -> Path:
     return folder / "images"
 
 
+def searched(spec: Path, folder: Path, *sets: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Runs `python -m tune.run` in `folder`; when things were, and its trials with their epochs."""
+    from tune.study import read_journal
+
+    began = time.time()
+    command = [sys.executable, "-m", "tune.run", "--space", str(spec), "--storage", str(folder)]
+    command += [part for setting in sets for part in ("--set", setting)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    _, trials = read_journal(folder / spec.stem / "study.journal")
+    trials = [trial for trial in trials if trial.intermediate_values]  # one that was proposed ahead may not have begun
+    saved = [[told for name, told in trial.user_attrs.items() if name.startswith("epoch ")] for trial in trials]
+    reports = [told for each in saved for told in each]
+    origin = max(trial.datetime_complete.timestamp() - trial.user_attrs["elapsed"] for trial in trials)
+    told = {
+        "began": began,
+        "first_report": origin + min(report["elapsed"] for report in reports),
+        "first_busy_s": min(reports, key=lambda report: report["elapsed"])["busy"],
+        "last_report": origin + max(report["elapsed"] for report in reports),
+        "end": max(trial.datetime_complete.timestamp() for trial in trials),
+        "busy_s": sum(max(told["busy"] for told in each) for each in saved),
+    }
+    return told, [
+        {"hparams": trial.user_attrs["hparams"], "epochs": max(trial.intermediate_values)} for trial in trials
+    ]
+
+
 def peer(plan: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Runs peer.py's search; when it began, and what it told."""
     folder.mkdir()

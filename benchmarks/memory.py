@@ -13,7 +13,7 @@ import click
 from measuring import DATA, ROOT, hardware, lossless_images, write
 
 SPACE = ROOT / "search_spaces" / "image_folder.yaml"
-SETTINGS = ("space.width=0.125", "scheduler.type=none", "scheduler.max_epochs=2", "retrain.epochs=1")
+SETTINGS = ("space.width=0.125", "trainer.fast_dev_run=200", "scheduler.type=none", "retrain.epochs=1")
 MIB = 2**20
 
 

@@ -7,18 +7,13 @@ saves in it. Ratios are of the times an epoch, since which trials are stopped di
 """
 
 import json
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
-from measuring import ROOT, hardware, lossless_images, peer, spread, write
-
-from tune.study import read_journal
+from measuring import ROOT, hardware, lossless_images, peer, searched, spread, write
 
 SLOTS = 2
 
@@ -55,30 +50,6 @@ def experiment(images: Path, trials: int, max_epochs: int, precision: str) -> di
     }
 
 
-def ours(spec: Path, folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Runs a search; when things were, and its trials with their epochs."""
-    began = time.time()
-    command = [sys.executable, "-m", "tune.run", "--space", str(spec), "--storage", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(done.stderr)
-    _, trials = read_journal(folder / spec.stem / "study.journal")
-    saved = [[told for name, told in trial.user_attrs.items() if name.startswith("epoch ")] for trial in trials]
-    reports = [told for each in saved for told in each]
-    origin = max(trial.datetime_complete.timestamp() - trial.user_attrs["elapsed"] for trial in trials)
-    told = {
-        "began": began,
-        "first_report": origin + min(report["elapsed"] for report in reports),
-        "first_busy_s": min(reports, key=lambda report: report["elapsed"])["busy"],
-        "last_report": origin + max(report["elapsed"] for report in reports),
-        "end": max(trial.datetime_complete.timestamp() for trial in trials),
-        "busy_s": sum(max(told["busy"] for told in each) for each in saved),
-    }
-    return told, [
-        {"hparams": trial.user_attrs["hparams"], "epochs": max(trial.intermediate_values)} for trial in trials
-    ]
-
-
 def share_busy(told: dict[str, Any]) -> float:
     """Of the slots' time, from the beginning of the epoch that was reported first to the last report."""
     began = told["first_report"] - told["first_busy_s"]
@@ -103,7 +74,7 @@ def main(repeats: int, trials: int, workers: int, quick: bool, out: Path) -> Non
             for kind, precision in precisions.items():
                 spec = folder / f"short{number}{precision}.yaml"
                 spec.write_text(json.dumps(experiment(images, trials, epochs, precision)))
-                told, trained = ours(spec, folder / "ours")
+                told, trained = searched(spec, folder / "ours")
                 planned = planned or trained
                 measured[kind].append({**told, "epochs": sum(trial["epochs"] for trial in trained)})
             plan = {
