@@ -13,7 +13,7 @@ import click
 from measuring import DATA, ROOT, hardware, lossless_images, write
 
 SPACE = ROOT / "search_spaces" / "image_folder.yaml"
-SETTINGS = ("space.width=0.125", "trainer.fast_dev_run=200", "scheduler.type=none", "retrain.epochs=1")
+SETTINGS = ("space.width=0.125", "trainer.fast_dev_run=200", "retrain.epochs=1")
 MIB = 2**20
 
 
@@ -27,8 +27,8 @@ def processes() -> list[dict[str, int]]:
             own, store, mapped = 0, 0, ""
             for line in (folder / "smaps").read_text().splitlines():
                 name, *rest = line.split()
-                if "-" in name and not name.endswith(":"):
-                    mapped = rest[-1]
+                if not name.endswith(":"):
+                    mapped = line
                 elif name in {"Private_Clean:", "Private_Dirty:"} and "plasma" not in mapped:
                     own += int(rest[0]) * 1024
                 elif name == "Rss:" and "plasma" in mapped:
