@@ -16,7 +16,7 @@ _latest = ""  # the network that this process compiled last, layer by layer
 def compiled(network: nn.Module) -> Iterator[None]:
     """Compiles `network` in place, at its first batches; what was compiled of the same layers just before serves again.
 
-    Raises UserError where it cannot be compiled.
+    Raises UserError where it cannot be compiled, and what ended a compilation for want of memory.
     """
     from torch._dynamo.exc import TorchDynamoException
     from torch._inductor.exc import CppCompileError, InductorError, InvalidCxxCompiler
@@ -31,11 +31,16 @@ def compiled(network: nn.Module) -> Iterator[None]:
         yield
     except (TorchDynamoException, InductorError, InvalidCxxCompiler, CppCompileError) as error:
         _latest = ""
+        cause = getattr(error, "inner_exception", None)
+        if isinstance(cause, torch.OutOfMemoryError):
+            raise cause from None
         reason = next(line for line in (*str(error).splitlines(), type(error).__name__) if line.strip())
         raise UserError(
             f"trainer.compile: the network cannot be compiled here: {reason.strip()}; "
             "leave it as it is, with --set trainer.compile=false"
         ) from error
+    finally:
+        network._compiled_call_impl = None  # what is done with it next, once, is not worth compiling
 
 
 class CountCompiling(L.Callback):
@@ -46,8 +51,11 @@ class CountCompiling(L.Callback):
         self._before = _seconds()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """After training and validation."""
-        pl_module.log("compile_seconds", _seconds() - self._before)
+        """After training and validation; at once, since a trial that now stops gets no further."""
+        seconds = _seconds() - self._before
+        pl_module.log("compile_seconds", seconds, logger=False)
+        for logger in trainer.loggers:
+            logger.log_metrics({"compile_seconds": seconds}, trainer.global_step - 1)
 
 
 def _seconds() -> float:

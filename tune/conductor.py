@@ -354,21 +354,15 @@ class Conductor:
         self._end(trial, "failed", reason)
         self.limits.failed(self.trials.values())
 
-    def crowded_out(self, number: int) -> bool:
-        """A trial that shared its GPU had no memory left: it goes on from its checkpoint, on a GPU of its own.
-
-        Not if it had one: False.
-        """
+    def crowded_out(self, number: int) -> None:
+        """A trial that shared its GPU had no memory left: it goes on from its checkpoint, on a GPU of its own."""
         trial = self.trials[number]
-        if trial.alone:
-            return False
         trial.alone = True
         with self._guarded():
             self.record.note(number, alone=True)
         self.live.pop(number, None)
         self._outcome.pop(number, None)
         self._wait(trial)
-        return True
 
     def overdue(self) -> list[int]:
         """Trials that have said nothing for longer than `trial_timeout`; each is told once."""

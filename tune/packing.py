@@ -4,6 +4,7 @@ Side by side, one training uses what another leaves idle, until they only take t
 batches and the GPU, so it is measured. A GPU without CUDA (Ray may be told of any) is probed in the host's memory.
 """
 
+import math
 import random
 import time
 from collections.abc import Sequence
@@ -14,27 +15,27 @@ from cifar.hparams import HParams
 from tune import cluster
 from tune.cluster import Node, Share
 from tune.images import SharedImages
+from tune.sections import ResourcesConfig
 from tune.space import Space
 from tune.spec import Experiment
 
 if TYPE_CHECKING:
     from cifar.sources import TrainingData
 
-_CANDIDATES = 32
-_SETTLES_S = 3.0  # before steps are timed
-_MEMORY_USED = 0.9  # at most, of a GPU's
+_DRAWS, _CANDIDATES = 1024, 64
+_SETTLES_S = 3.0  # from the last process's readiness to the timing
+_MEMORY_USED = 0.9  # at most, of a device's or the host's
 _WORTHWHILE = 1.05  # what twice as many trials must gain in speed
 _MOST = 16
-_WAITED_S = 300
+_FREE_S, _WAITED_S = 60, 300  # for a GPU to be free, and for a process's answer
 
 
 @dataclass(frozen=True)
 class Pace:
-    """What a training takes. memory and total: of the device, in bytes, the first at its peak."""
+    """What a training takes: seconds a step, and of each memory (bytes taken, bytes there are), the device's first."""
 
     step_seconds: float
-    memory: int
-    total: int
+    memory: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -53,14 +54,28 @@ class Packing:
 
     def __str__(self) -> str:
         share = f"{self.trials} trials share a GPU" if self.trials > 1 else "a trial has a GPU to itself"
-        memory = f"the largest takes {self.largest.memory / 2**30:.2f} of {self.largest.total / 2**30:.1f} GiB"
+        taken, there = self.largest.memory[0]
+        memory = f"the largest takes {taken / 2**30:.2f} of {there / 2**30:.1f} GiB"
         tried = ", ".join(f"{count} at once {speed:.2f}" for count, speed in self.speeds.items())
         return f"{share}: {memory}, speeds {tried} (probed in {self.seconds:.0f} s; resources.gpus_per_trial sets it)"
 
 
-def most_that_fit(memory: float, total: float, cpus: float) -> int:
-    """How many trials may share a GPU at all: by their memory, and with a CPU core each. Pure."""
-    return max(1, min(_MOST, int(total * _MEMORY_USED // memory), int(cpus)))
+def most_that_fit(memory: Sequence[tuple[float, float]]) -> int:
+    """How many trials the memories hold, each given as what one takes and what there is. Pure."""
+    return max(1, min(int(there * _MEMORY_USED // taken) for taken, there in memory))
+
+
+def most_of_use(resources: ResourcesConfig, trials: int, nodes: Sequence[Node]) -> int:
+    """How many trials a GPU may get, so that `trials` occupy all GPUs, and each has its CPU cores. Pure."""
+    gpus = sum(int(node.gpus) for node in nodes)
+    wanted = min(trials, resources.max_concurrent or trials)
+    cores = 1.0 if resources.cpus_per_trial == "auto" else resources.cpus_per_trial
+    return min(_MOST, math.ceil(wanted / gpus), int(_cores(nodes) / cores))
+
+
+def _cores(nodes: Sequence[Node]) -> float:
+    """A GPU's share of them."""
+    return min(node.cpus // node.gpus for node in nodes if node.gpus >= 1)
 
 
 def worthwhile(speeds: dict[int, float]) -> int:
@@ -73,14 +88,16 @@ def worthwhile(speeds: dict[int, float]) -> int:
 
 
 def extremes(space: Space, seed: int) -> list[dict[str, Any]]:
-    """Points with every number at its upper or lower bound, and drawn options: among them are the largest and smallest.
+    """Points with every number at its upper or lower bound; options are drawn, so that of very many one may be missed.
 
-    Pure.
+    Those that differ in network, width or batch size; nothing else makes a step larger. Pure.
     """
     chance = random.Random(seed)
-    corners = [_Corner(chance, upper=bool(number % 2)) for number in range(_CANDIDATES)]
-    points = {HParams(**space.draw(corner)).model_dump_json(): None for corner in corners}
-    return [HParams.model_validate_json(point).model_dump() for point in points]
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for number in range(_DRAWS):
+        hparams = HParams(**space.draw(_Corner(chance, upper=bool(number % 2))))
+        found.setdefault((hparams.network, hparams.width, hparams.batch_size), hparams.model_dump())
+    return list(found.values())[:_CANDIDATES]
 
 
 class _Corner:
@@ -99,38 +116,45 @@ class _Corner:
         return self._chance.choice(choices)
 
 
-def packed(experiment: Experiment, images: SharedImages, nodes: Sequence[Node], share: Share) -> tuple[Share, str]:
+def packed(
+    experiment: Experiment, images: SharedImages, nodes: Sequence[Node], share: Share, trials: int
+) -> tuple[Share, str]:
     """`share`, of trials that have a GPU each, with as many of them on one as is measured to be best; and why.
 
-    Nothing is measured where the experiment sets resources.gpus_per_trial, or has no more trials than there are slots.
+    trials: that are left. Nothing is measured where the experiment sets resources.gpus_per_trial, or there are GPUs
+    enough for all.
     """
     import ray
 
     resources = experiment.resources
-    alone = share.gpus != 1 or experiment.trainer.devices > 1 or experiment.trials <= share.slots
-    if resources.gpus_per_trial != "auto" or alone:
+    if resources.gpus_per_trial != "auto" or share.gpus != 1 or experiment.trainer.devices > 1:
+        return share, ""
+    most = most_of_use(resources, trials, nodes)
+    if most < 2:
         return share, ""
     try:
-        packing = probe(experiment, images, nodes)
+        packing = measure(experiment, images, nodes, most)
     except (ray.exceptions.RayError, TimeoutError) as error:  # the search itself tells what is wrong with a network
-        reason = str(getattr(error, "cause", None) or error).strip().splitlines()[0]
-        return share, f"a trial has a GPU to itself: how many could share one was not to be found out ({reason})"
+        words = str(getattr(error, "cause", None) or error).strip() or type(error).__name__
+        return (
+            share,
+            f"a trial has a GPU to itself: how many could share one was not found out ({words.splitlines()[0]})",
+        )
     fraction = resources.model_copy(update={"gpus_per_trial": packing.gpus})
     return cluster.share(fraction, list(nodes)), str(packing)
 
 
-def probe(experiment: Experiment, images: SharedImages, nodes: Sequence[Node]) -> Packing:
-    """Tries on one GPU of the cluster, which it takes whole for half a minute or so.
+def measure(experiment: Experiment, images: SharedImages, nodes: Sequence[Node], most: int) -> Packing:
+    """Tries on one GPU of the cluster, which it takes whole, for a minute or so. most: trials at once.
 
-    Raises ray.exceptions.RayError where even one training fails.
+    Raises TimeoutError if no GPU is free, ray.exceptions.RayError where even one training fails, dies or hangs.
     """
     import ray
     from ray.util.placement_group import placement_group, remove_placement_group
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
     began = time.monotonic()
-    cpus = int(min(node.cpus // node.gpus for node in nodes if node.gpus >= 1))
-    group = placement_group([{"GPU": 1, "CPU": max(1, cpus)}])
+    group = placement_group([{"GPU": 1}])
     within = PlacementGroupSchedulingStrategy(group)
     process: Any = ray.remote(num_cpus=0, num_gpus=1 / _MOST, scheduling_strategy=within)(_Process)
     processes: list[Any] = []
@@ -142,33 +166,36 @@ def probe(experiment: Experiment, images: SharedImages, nodes: Sequence[Node]) -
         return processes[:count]
 
     def paces(points: Sequence[dict[str, Any]]) -> list[Pace]:
-        some, threads = ready(len(points)), max(1, cpus // len(points))
-        start = time.time() + _SETTLES_S
-        asked = [each.pace.remote(point, start, threads) for each, point in zip(some, points, strict=True)]
-        return list(ray.get(asked, timeout=_WAITED_S))
+        pairs = list(zip(ready(len(points)), points, strict=True))
+        own = experiment.resources.cpus_per_trial
+        threads = int(_cores(nodes) / len(points) if own == "auto" else own)
+        ray.get([each.warm.remote(point, max(1, threads)) for each, point in pairs], timeout=_WAITED_S)
+        start = ray.get(processes[0].clock.remote()) + _SETTLES_S
+        return list(ray.get([each.pace.remote(point, start) for each, point in pairs], timeout=_WAITED_S))
 
     try:
+        if not group.wait(_FREE_S):
+            raise TimeoutError(f"none was free for {_FREE_S} s")
         (first,) = ready(1)
         candidates = extremes(experiment.space, experiment.search.seed)
         pair = ray.get(first.smallest_and_largest.remote(candidates), timeout=_WAITED_S)
-        alone = [paces([point])[0] for point in pair]
-        largest = alone[1]
-        limit = most_that_fit(largest.memory, largest.total, cpus)
+        single = [paces([point])[0] for point in pair]
+        limit = min(most, most_that_fit(single[1].memory))
         speeds, count = {1: 1.0}, 2
         while count <= limit and worthwhile(speeds) == count // 2:
             try:
                 together = paces([pair[number % 2] for number in range(count)])
-            except ray.exceptions.RayTaskError:  # no memory, most likely
+            except ray.exceptions.RayError:  # no memory, most likely
                 break
             speeds[count] = sum(
-                alone[number % 2].step_seconds / pace.step_seconds for number, pace in enumerate(together)
+                single[number % 2].step_seconds / each.step_seconds for number, each in enumerate(together)
             )
             count *= 2
     finally:
         for each in processes:
             ray.kill(each)
         remove_placement_group(group)
-    return Packing(worthwhile(speeds), speeds, largest, time.monotonic() - began)
+    return Packing(worthwhile(speeds), speeds, single[1], time.monotonic() - began)
 
 
 class _Process:
@@ -180,6 +207,10 @@ class _Process:
     def take(self, images: "TrainingData") -> None:
         self._images = images
 
+    def clock(self) -> float:
+        """The node's."""
+        return time.time()
+
     def smallest_and_largest(self, points: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """By the arithmetic of a step."""
         from tune.probe import cost
@@ -187,7 +218,13 @@ class _Process:
         costs = [cost(HParams(**point), self._images) for point in points]
         return [points[costs.index(min(costs))], points[costs.index(max(costs))]]
 
-    def pace(self, point: dict[str, Any], start: float, threads: int) -> Pace:
+    def warm(self, point: dict[str, Any], threads: int) -> None:
+        """Does what only a process's first steps have to: imports, the device's context, compiling."""
+        from tune.probe import warm
+
+        warm(HParams(**point), self._experiment, self._images, threads)
+
+    def pace(self, point: dict[str, Any], start: float) -> Pace:
         from tune.probe import pace
 
-        return Pace(*pace(HParams(**point), self._experiment, self._images, start, threads))
+        return Pace(*pace(HParams(**point), self._experiment, self._images, start))

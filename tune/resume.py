@@ -39,7 +39,7 @@ _FREE: dict[str, set[str] | None] = {
         "max_retries", "trial_timeout", "keep_checkpoints",
     },
     "resources": None,
-    "trainer": {"accelerator", "log_every_n_steps", "prediction_images"},
+    "trainer": {"accelerator", "compile", "log_every_n_steps", "prediction_images"},
     "retrain": None,
     "tracking": None,
 }  # fmt: skip

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from cifar.sources import TrainingData
-    from tune.cluster import Share
+    from tune.cluster import Node, Share
     from tune.evaluation import Evaluation
     from tune.experiment import ExperimentDir
     from tune.images import SharedImages
@@ -203,7 +203,6 @@ def _on_cluster(job: _Job, console: "Console") -> "tuple[ExperimentDir, Evaluati
     from tune.importance import importances
     from tune.interrupts import resumable
     from tune.open_study import levels
-    from tune.packing import packed
     from tune.report import write_report
     from tune.study import shown_url
     from tune.summary import Summary, print_closing
@@ -222,10 +221,7 @@ def _on_cluster(job: _Job, console: "Console") -> "tuple[ExperimentDir, Evaluati
         with directory.locked():
             cluster.preflight(directory.place, nodes if job.where.address else [])  # else all is on this machine
             shared = images.share(data)
-            slices, packing = packed(experiment, shared, nodes, share)
-            if packing:
-                console.print(packing, markup=False, soft_wrap=True)
-            trials, tracked, record = _searched(replace(job, experiment=experiment), shared, slices, console)
+            trials, tracked, record = _searched(replace(job, experiment=experiment), shared, nodes, share, console)
             chosen = winner.choose(experiment, trials, directory)
             if chosen is None:
                 raise SearchFailedError("no trial has both a value and a checkpoint", "")
@@ -258,11 +254,12 @@ def _on_cluster(job: _Job, console: "Console") -> "tuple[ExperimentDir, Evaluati
 
 
 def _searched(
-    job: _Job, shared: "SharedImages", share: "Share", console: "Console"
+    job: _Job, shared: "SharedImages", nodes: "list[Node]", share: "Share", console: "Console"
 ) -> "tuple[list[Trial], Tracking, StudyRecord]":
     """The trials, how they were tracked, and the study."""
     from tune import tracking
     from tune.open_study import open_study
+    from tune.packing import packed
     from tune.progress import Progress
     from tune.search import search
 
@@ -273,9 +270,11 @@ def _searched(
     )
     if job.repeat:
         notes.append(f"failed trials that run again: {record.repeat_failed()}")
-    for line in filter(None, [note, *notes]):
+    ended = len(record.ended())
+    share, packing = packed(experiment, shared, nodes, share, experiment.trials - ended)
+    for line in filter(None, [note, *notes, packing]):
         console.print(line, markup=False, soft_wrap=True)
-    console.print(_opening(job, share, len(record.ended())), markup=False, soft_wrap=True)
+    console.print(_opening(job, share, ended), markup=False, soft_wrap=True)
     with Progress(experiment, share.slots, console) as progress:
         trials, traceback = search(experiment, shared, directory, record, share, tracked, progress)
     if not any(trial.checkpoints for trial in trials if trial.state in {"completed", "stopped"}):

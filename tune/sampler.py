@@ -211,16 +211,16 @@ class GaussianProcess(Reseeded):
             return {}
         chance = np.random.default_rng(derived_seed(self._seed, trial.number))
         with _blas().limit(limits=1):
-            kernel = self._remembered(trials, len(params))
+            kernel = self._remembered(trials, trial.number, len(params))
             if kernel is None:
                 kernel = model.fit(chance)
                 told: dict[str, Any] = {"trials": len(params), "logs": kernel}
                 study._storage.set_trial_system_attr(trial._trial_id, _KERNEL, told)
             return model.propose(kernel, pending, trial.system_attrs.get("fixed_params", {}), chance)
 
-    def _remembered(self, trials: Sequence[FrozenTrial], count: int) -> list[float] | None:
+    def _remembered(self, trials: Sequence[FrozenTrial], number: int, count: int) -> list[float] | None:
         """The last kernel fitted, if little more is known since; in the study, so that a killed driver's is found."""
-        fits = (trial.system_attrs[_KERNEL] for trial in reversed(trials) if _KERNEL in trial.system_attrs)
+        fits = (trial.system_attrs[_KERNEL] for trial in reversed(trials[:number]) if _KERNEL in trial.system_attrs)
         last = next(fits, None)
         fresh = last is not None and count < _FIT_AGAIN * last["trials"]
         return list(last["logs"]) if last is not None and fresh else None

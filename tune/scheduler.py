@@ -1,7 +1,6 @@
 """Ray Tune's scheduler: tells the conductor each value, and stops the trials it says."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 from ray.tune.experiment import Trial as RayTrial
@@ -18,8 +17,9 @@ class ConductedScheduler(FIFOScheduler):
     def __init__(self, conductor: Conductor) -> None:
         super().__init__()
         self.conductor = conductor
-        self._kept = 0  # actors of the usual resources, beyond those that Ray keeps by itself
-        self._let_go: Callable[[], None] = lambda: None
+        self._cache: Any = None  # Ray's, of actors
+        self._usual: Any = None  # the resources of most trials
+        self._kept = 0  # actors with them, beyond those that Ray keeps by itself
 
     def __getstate__(self) -> dict[str, Any]:
         """Ray Tune pickles its parts to restore a search; ours goes on from the study."""
@@ -35,8 +35,9 @@ class ConductedScheduler(FIFOScheduler):
 
     def on_trial_add(self, tune_controller: Any, trial: RayTrial) -> None:
         """A trial is about to ask for a slot; one that needs a whole GPU would wait for ever for actors that idle."""
-        if trial.config["alone"]:
-            self._let_go()
+        if trial.config["alone"] and self._kept:
+            self._cache.decrease_max(self._usual, by=self._kept)
+            self._kept = 0
 
     def on_trial_complete(self, tune_controller: Any, trial: RayTrial, result: dict[str, Any]) -> None:
         """A trial leaves its slot, whose actor is kept for the next one.
@@ -45,16 +46,10 @@ class ConductedScheduler(FIFOScheduler):
         """
         if trial.config["alone"] or self.conductor.makes_room:
             return
-        cache, usual = tune_controller._actor_cache, trial.placement_group_factory
+        self._cache, self._usual = tune_controller._actor_cache, trial.placement_group_factory
         more = max(0, self.conductor.slots() - self._kept)
-        cache.increase_max(usual, by=more)
+        self._cache.increase_max(self._usual, by=more)
         self._kept += more
-
-        def let_go() -> None:
-            cache.decrease_max(usual, by=self._kept)
-            self._kept = 0
-
-        self._let_go = let_go
 
     def on_trial_result(self, tune_controller: Any, trial: RayTrial, result: dict[str, Any]) -> str:
         """Tune's question after each epoch."""

@@ -1,5 +1,6 @@
 """The search: Ray Tune runs the trials that the conductor chooses, and tells it what becomes of them."""
 
+import math
 import re
 import time
 from collections.abc import Callable
@@ -105,8 +106,8 @@ class Recorder(ray_tune.Callback):
         first_line = (str(cause).strip().splitlines() or [""])[0]
         if lost := _lost(cause, trace):
             self.conductor.lost(number, lost, counts=not getattr(cause, "preempted", False))
-        elif self.shares_gpu and _no_memory(cause) and self.conductor.crowded_out(number):
-            pass
+        elif self.shares_gpu and _no_memory(cause) and not self.conductor.trials[number].alone:
+            self.conductor.crowded_out(number)
         elif cause and (is_storage_trouble(cause) or (isinstance(cause, OSError) and self._unwritable())):
             self.conductor.trouble = self.conductor.trouble or OSError(first_line)
         else:
@@ -189,7 +190,7 @@ def _tuner(
     with_task = ray_tune.with_parameters(trainable, task=task)
 
     def resources(config: dict[str, Any]) -> PlacementGroupFactory:
-        gpus = max(1.0, share.gpus) if config["alone"] else share.gpus
+        gpus = math.ceil(share.gpus) if config["alone"] else share.gpus
         return PlacementGroupFactory([{"CPU": share.cpus, "GPU": gpus}])
 
     conductor, place = recorder.conductor, directory.place
@@ -232,8 +233,8 @@ def _cause(trial: RayTrial) -> Exception | None:
 
 
 def _no_memory(cause: Exception | None) -> bool:
-    """Whether a device had none left: torch.OutOfMemoryError, by its name, as the driver has no torch."""
-    return type(cause).__name__ == "OutOfMemoryError" and type(cause).__module__.startswith("torch")
+    """Whether a device had none left, as torch, CUDA, cuBLAS or cuDNN tell it. By words, as the driver has no torch."""
+    return isinstance(cause, RuntimeError) and bool(re.search("out of memory|ALLOC_FAILED", str(cause)))
 
 
 def _lost(cause: Exception | None, words: str) -> str:

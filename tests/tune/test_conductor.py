@@ -573,7 +573,7 @@ def test_a_trial_without_memory_beside_others_goes_on_alone_before_others_begin(
     for number in (0, 1, 2):
         one.train(number)
     one.leave(1)
-    assert one.conductor.crowded_out(1)
+    one.conductor.crowded_out(1)
     start = one.conductor.next()
     assert (start.trial.number, start.trial.alone, start.checkpoints[0][0]) == (1, True, 1)
     one.conductor.crowded_out(2)
@@ -584,17 +584,6 @@ def test_a_trial_without_memory_beside_others_goes_on_alone_before_others_begin(
     assert [trial.alone for trial in again.trials.values()] == [False, True, True]
     again.run()
     assert {state for state, _ in states(again).values()} == {"completed"}
-
-
-def test_a_trial_without_memory_though_it_is_alone_fails(session):
-    one = session(*NO_STOPPING)
-    one.fill()
-    one.leave(0)
-    assert one.conductor.crowded_out(0)
-    one.fill()
-    assert not one.conductor.crowded_out(0)
-    one.conductor.failed(0, "OutOfMemoryError: none left")
-    assert states(one)[0] == ("failed", "OutOfMemoryError: none left")
 
 
 # Limits

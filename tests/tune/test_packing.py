@@ -1,21 +1,40 @@
 import pytest
 
-from tune.packing import Pace, Packing, extremes, most_that_fit, worthwhile
+from tune.cluster import Node
+from tune.packing import Pace, Packing, extremes, most_of_use, most_that_fit, worthwhile
+from tune.sections import ResourcesConfig
 
 
 @pytest.mark.parametrize(
-    ("memory", "total", "cpus", "most"),
+    ("memory", "most"),
     [
-        (2.0, 16.0, 64, 7),  # a tenth stays free
-        (2.0, 16.0, 4, 4),
-        (12.0, 16.0, 64, 1),
-        (30.0, 16.0, 64, 1),
-        (0.1, 140.0, 64, 16),
-        (2.0, 16.0, 0, 1),
+        ([(2.0, 16.0)], 7),  # a tenth stays free
+        ([(12.0, 16.0)], 1),
+        ([(30.0, 16.0)], 1),
+        ([(2.0, 16.0), (3.0, 12.0)], 3),
     ],
 )
-def test_no_more_fit_than_memory_and_cores_allow(memory, total, cpus, most):
-    assert most_that_fit(memory, total, cpus) == most
+def test_no_more_fit_than_every_memory_allows(memory, most):
+    assert most_that_fit(memory) == most
+
+
+@pytest.mark.parametrize(
+    ("resources", "trials", "nodes", "most"),
+    [
+        ({}, 64, [Node(64, 1)], 16),
+        ({}, 64, [Node(6, 1)], 6),
+        ({}, 64, [Node(6, 2)], 3),
+        ({}, 64, [Node(64, 8), Node(16, 8)], 2),
+        ({}, 5, [Node(64, 4)], 2),
+        ({}, 4, [Node(64, 4)], 1),
+        ({}, 64, [Node(8, 0), Node(64, 2)], 16),
+        ({"max_concurrent": 3}, 64, [Node(64, 1)], 3),
+        ({"max_concurrent": 1}, 64, [Node(64, 1)], 1),
+        ({"cpus_per_trial": 8}, 64, [Node(16, 1)], 2),
+    ],
+)
+def test_no_more_are_tried_than_are_of_use(resources, trials, nodes, most):
+    assert most_of_use(ResourcesConfig(**resources), trials, nodes) == most
 
 
 @pytest.mark.parametrize(
@@ -55,7 +74,7 @@ space:
 
 
 def test_it_says_what_was_measured():
-    packing = Packing(2, {1: 1.0, 2: 1.625, 4: 1.63}, Pace(0.01, 3 * 2**30, 16 * 2**30), 12.4)
+    packing = Packing(2, {1: 1.0, 2: 1.625, 4: 1.63}, Pace(0.01, ((3 * 2**30, 16 * 2**30),)), 12.4)
     assert packing.gpus == 0.5
     assert str(packing) == (
         "2 trials share a GPU: the largest takes 3.00 of 16.0 GiB, "
