@@ -21,7 +21,7 @@ def test_the_quick_start_is_two_commands_the_second_of_which_runs_the_tests():
     assert block
     first, second = block.group(1).splitlines()
     assert first.endswith("python -m tune.run --space search_spaces/quickstart.yaml")
-    assert second.endswith("pytest -m 'not slow'")
+    assert second.endswith("pytest -n 2 -m 'not slow'")
 
 
 @pytest.mark.parametrize("package", ["cifar", "tune"])

@@ -262,7 +262,7 @@ class Started:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
 
-    def end(self, timeout: float = 150) -> Finished:
+    def end(self, timeout: float = 240) -> Finished:
         """Waits for its end."""
         out, err = self.process.communicate(timeout=timeout)
         return Finished(self.process.returncode, out, err)
@@ -305,7 +305,7 @@ def start(folder: Path) -> Iterator[Callable[..., Started]]:
 def call(start: Callable[..., Started]) -> Call:
     """Calls `python -m …` in `folder`, and waits for its end."""
 
-    def run(*arguments: object, timeout: float = 150, **variables: str) -> Finished:
+    def run(*arguments: object, timeout: float = 240, **variables: str) -> Finished:
         return start(*arguments, **variables).end(timeout)
 
     return run

@@ -15,9 +15,9 @@ from tune import spec, yaml_file
 QUICKSTART = Path(__file__).parents[2] / "search_spaces" / "quickstart.yaml"
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_the_quick_start_leaves_a_tested_model_and_commands_that_work(call, folder, study, row):
-    done = call("tune.run", "--space", QUICKSTART, timeout=240)
+    done = call("tune.run", "--space", QUICKSTART, timeout=400)
     assert done.code == 0, done.err
     assert done.err == ""
     experiment = folder / "experiments" / "quickstart"

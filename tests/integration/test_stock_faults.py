@@ -36,7 +36,7 @@ from tune.trials import Trial
 from tune.winner import choose
 
 PROJECT = Path(__file__).parents[2]
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.xdist_group("stock")  # they share searches
 
 STEPS = 10  # in an epoch of 1170 digits
 STEADY, DIVERGING, WORST, AGAIN, FADING, WAITING = range(6)
