@@ -6,7 +6,6 @@ epoch, its start left out. Without a GPU all of it is tiny, and no figure is mea
 """
 
 import json
-import tarfile
 import tempfile
 import time
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 import click
 import torch
-from measuring import DATA, ROOT, hardware, lossless_images, peer, searched, write
+from measuring import ROOT, hardware, jpeg_images, lossless_images, peer, searched, write
 
 PEER_TRIALS = 4
 TINY = (
@@ -37,8 +36,8 @@ def run(space: str, images: Path, folder: Path, *sets: str) -> tuple[dict[str, A
 
 
 def spread_out(trials: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Four of the trials that have epochs, from the shortest to the longest."""
-    ranked = sorted((trial for trial in trials if trial["epochs"]), key=lambda trial: trial["epochs"])
+    """Four of the trials, from the shortest to the longest."""
+    ranked = sorted(trials, key=lambda trial: trial["epochs"])
     return [ranked[place * (len(ranked) - 1) // (PEER_TRIALS - 1)] for place in range(PEER_TRIALS)]
 
 
@@ -50,12 +49,7 @@ def main(trials: int, workers: int, out: Path) -> None:
     gpu = torch.cuda.is_available()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        if gpu:
-            with tarfile.open(DATA / "cifar10-jpeg-60k.tar.xz") as archive:
-                archive.extractall(folder / "images")
-        else:
-            lossless_images(folder)
-        images = folder / "images"
+        images = (jpeg_images if gpu else lossless_images)(folder)
         tiny = () if gpu else (*TINY, f"search.trials={PEER_TRIALS}")
         told, trained = run("resnet.yaml", images, folder / "ours", *(tiny or (f"search.trials={trials}",)))
         single = () if gpu else ("data.limit=600", "scheduler.max_epochs=1", "retrain.epochs=1", "space.width=0.125")

@@ -52,14 +52,25 @@ def lossless_images(folder: Path) -> Path:
     return folder / "images"
 
 
+def jpeg_images(folder: Path) -> Path:
+    """All 60,000 CIFAR-10 images as JPEG, unpacked as the lossless ones are."""
+    with tarfile.open(DATA / "cifar10-jpeg-60k.tar.xz") as archive:
+        archive.extractall(folder / "images")
+    return folder / "images"
+
+
+def command(spec: Path, folder: Path, *sets: str) -> list[str]:
+    """`python -m tune.run` in `folder`, each of `sets` as --set has it."""
+    settings = [part for setting in sets for part in ("--set", setting)]
+    return [sys.executable, "-m", "tune.run", "--space", str(spec), "--storage", str(folder), *settings]
+
+
 def searched(spec: Path, folder: Path, *sets: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Runs `python -m tune.run` in `folder`; when things were, and its trials with their epochs."""
     from tune.study import read_journal
 
     began = time.time()
-    command = [sys.executable, "-m", "tune.run", "--space", str(spec), "--storage", str(folder)]
-    command += [part for setting in sets for part in ("--set", setting)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command(spec, folder, *sets), capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(done.stderr)
     _, trials = read_journal(folder / spec.stem / "study.journal")
@@ -86,9 +97,9 @@ def peer(plan: dict[str, Any], folder: Path) -> dict[str, Any]:
     plan_file, out = folder / "plan.json", folder / "told.json"
     plan_file.write_text(json.dumps(plan))
     began = time.time()
-    command = [sys.executable, str(ROOT / "benchmarks" / "peer.py"), str(plan_file), "--out", str(out)]
+    script = [sys.executable, str(ROOT / "benchmarks" / "peer.py"), str(plan_file), "--out", str(out)]
     done = subprocess.run(
-        command, capture_output=True, text=True, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}
+        script, capture_output=True, text=True, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}
     )
     if done.returncode:
         raise RuntimeError(done.stderr)

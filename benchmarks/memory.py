@@ -2,15 +2,13 @@
 
 import os
 import subprocess
-import sys
-import tarfile
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import click
-from measuring import DATA, ROOT, hardware, lossless_images, write
+from measuring import ROOT, command, hardware, jpeg_images, lossless_images, write
 
 SPACE = ROOT / "search_spaces" / "image_folder.yaml"
 SETTINGS = ("space.width=0.125", "trainer.fast_dev_run=200", "retrain.epochs=1")
@@ -43,10 +41,10 @@ def search(images: Path, trials: int, folder: Path) -> list[dict[str, int]]:
     """Each process when all of them together had most, in a search with so many trials at once."""
     sets = (*SETTINGS, f"data.root={images}", f"resources.cpus_per_trial={os.cpu_count() / trials}")
     sets = (*sets, f"search.trials={trials}")
-    command = [sys.executable, "-m", "tune.run", "--space", str(SPACE), "--storage", str(folder)]
-    command += [part for setting in sets for part in ("--set", setting)]
     most: list[dict[str, int]] = []
-    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    running = subprocess.Popen(
+        command(SPACE, folder, *sets), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=ROOT
+    )
     while running.poll() is None:
         now = processes()
         if len(now) == trials and sum(each["own"] for each in now) > sum(each["own"] for each in most):
@@ -64,12 +62,7 @@ def main(quick: bool, out: Path) -> None:
     record: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        if quick:
-            images = lossless_images(folder)
-        else:
-            with tarfile.open(DATA / "cifar10-jpeg-60k.tar.xz") as archive:
-                archive.extractall(folder / "images")
-            images = folder / "images"
+        images = (lossless_images if quick else jpeg_images)(folder)
         pixels = 32 * 32 * 3 * sum(1 for _ in images.glob("train/*/*"))
         click.echo(f"training images: {pixels / MIB:.0f} MiB")
         for trials in (1, 4):

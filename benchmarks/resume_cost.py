@@ -7,13 +7,12 @@ resumes: Ray's scheduling, the checkpoint read, and Lightning's Trainer made aga
 
 import statistics
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import click
 import optuna
-from measuring import ROOT, write
+from measuring import ROOT, command, write
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
@@ -24,11 +23,9 @@ SETTINGS = ("search.trials=1", "search.sampler=random", "scheduler.grace_period=
 def search_seconds(mode: str, epochs: int) -> float:
     """Of one search, from its first trial's proposal to its end."""
     settings = (*SETTINGS, f"scheduler.max_epochs={epochs}", f"scheduler.mode={mode}", "retrain.epochs=1")
-    sets = [part for setting in settings for part in ("--set", setting)]
     with tempfile.TemporaryDirectory() as folder:
         space = ROOT / "search_spaces" / "quickstart.yaml"
-        command = [sys.executable, "-m", "tune.run", "--space", str(space), "--storage", folder, *sets]
-        subprocess.run(command, check=True, capture_output=True)
+        subprocess.run(command(space, Path(folder), *settings), check=True, capture_output=True)
         journal = Path(folder) / "quickstart" / "study.journal"
         study = optuna.load_study(study_name=None, storage=JournalStorage(JournalFileBackend(str(journal))))
         (trial,) = study.trials

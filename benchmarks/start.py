@@ -1,13 +1,12 @@
 """From the command to the first reported epoch of the quick start: ours against what one glues together (peer.py)."""
 
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import click
-from measuring import ROOT, hardware, peer, spread, write
+from measuring import ROOT, command, hardware, peer, spread, write
 
 SPACE = ROOT / "search_spaces" / "quickstart.yaml"
 SHORT = ("search.trials=2", "scheduler.type=none", "scheduler.max_epochs=1", "retrain.epochs=1")
@@ -38,10 +37,10 @@ PLAN = {
 def ours(folder: Path) -> float:
     """Seconds until the study has a value. The search goes on to its end, so that it leaves no process behind."""
     journal = folder / SPACE.stem / "study.journal"
-    sets = [part for setting in SHORT for part in ("--set", setting)]
-    command = [sys.executable, "-m", "tune.run", "--space", str(SPACE), "--storage", str(folder), *sets]
     began, first = time.time(), None
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    process = subprocess.Popen(
+        command(SPACE, folder, *SHORT), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=ROOT
+    )
     while process.poll() is None:
         if first is None and journal.exists() and '"intermediate_value"' in journal.read_text():
             first = time.time() - began
