@@ -67,7 +67,7 @@ def command(spec: Path, folder: Path, *sets: str) -> list[str]:
 
 def searched(spec: Path, folder: Path, *sets: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Runs `python -m tune.run` in `folder`; when things were, and its trials with their epochs."""
-    from tune.study import read_journal
+    from tune.study_storage import read_journal
 
     began = time.time()
     done = subprocess.run(command(spec, folder, *sets), capture_output=True, text=True)

@@ -5,7 +5,8 @@ from tune.experiment import ExperimentDir
 from tune.points import grid, to_params
 from tune.sampler import make_sampler
 from tune.spec import Experiment
-from tune.study import StudyRecord, check_unused, holds, journal_storage, shown_url, url_storage
+from tune.study import StudyRecord
+from tune.study_storage import check_unused, holds, journal_storage, shown_url, url_storage
 from tune.trials import TRIALS
 from tune.warm_start import earlier, warm_start
 

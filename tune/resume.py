@@ -8,7 +8,7 @@ from tune.experiment import ExperimentDir, check_name, working_copy
 from tune.problems import nearest
 from tune.spec import RECORD, Experiment
 from tune.storage import open_storage, probe
-from tune.study import shown_url
+from tune.study_storage import shown_url
 
 
 def reopen(storage: str, name: str, setting: str = "--resume") -> ExperimentDir:

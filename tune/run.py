@@ -156,7 +156,7 @@ def run(
     from tune import images, spec
     from tune.open_study import check_study
     from tune.resume import check_same, reopen
-    from tune.study import absolute_url
+    from tune.study_storage import absolute_url
 
     if where.study:
         where = replace(where, study=absolute_url(where.study))
@@ -204,7 +204,7 @@ def _on_cluster(job: _Job, console: "Console") -> "tuple[ExperimentDir, Evaluati
     from tune.interrupts import resumable
     from tune.open_study import levels
     from tune.report import write_report
-    from tune.study import shown_url
+    from tune.study_storage import shown_url
     from tune.summary import Summary, print_closing
 
     experiment, directory, data = job.experiment, job.directory, job.data

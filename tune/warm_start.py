@@ -9,7 +9,8 @@ from tune.errors import ResumeError
 from tune.points import fit
 from tune.resume import reopen
 from tune.spec import RECORD, Experiment
-from tune.study import StudyRecord, read_database, read_journal
+from tune.study import StudyRecord
+from tune.study_storage import read_database, read_journal
 
 _NAMED = 3  # trials left out that are named
 

@@ -221,7 +221,7 @@ def session(storage: Path, experiment: Callable[..., Experiment]) -> Callable[..
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     """Decides over every write to a journal: `disk(before)` is called with the file and the lines before each."""
-    from tune.study import Journal
+    from tune.study_storage import Journal
 
     class Fragile(Journal):
         before: Callable[[Path, list[dict[str, Any]]], None] | None = None
@@ -234,7 +234,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     def install(before: Callable[[Path, list[dict[str, Any]]], None] | None) -> None:
         Fragile.before = staticmethod(before) if before else None
 
-    monkeypatch.setattr("tune.study.Journal", Fragile)
+    monkeypatch.setattr("tune.study_storage.Journal", Fragile)
     return install
 
 

@@ -5,7 +5,7 @@ import pytest
 from tune.errors import ResumeError, StorageError
 from tune.experiment import ExperimentDir, begin
 from tune.resume import check_same, reopen
-from tune.study import shown_url
+from tune.study_storage import shown_url
 
 COMMAND = "python -m tune.run --space search.yaml"
 

@@ -1,0 +1,145 @@
+"""Where studies are kept: in a journal, which is a file of the experiment, or in a database."""
+
+import json
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.exceptions import StorageInternalError
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal._file import get_lock_file
+from optuna.trial import FrozenTrial
+
+from tune.errors import NameTakenError, StorageError
+
+_SYNC_EVERY_S = 1.0
+
+
+def journal_storage(journal: Path) -> BaseStorage:
+    """The storage of a study in a file; what a crash left half-written at its end is cut off."""
+    _repair(journal)
+    return JournalStorage(Journal(str(journal)))
+
+
+class Journal(JournalFileBackend):
+    """Optuna's file, where a line is with the operating system at once, and on the disk within a second.
+
+    So a process that is killed loses nothing, and a machine that goes down a second; waiting for the disk at each of a
+    trial's twenty lines took longer than all else that the driver does.
+    """
+
+    def __init__(self, file_path: str) -> None:
+        super().__init__(file_path)
+        self._synced = time.monotonic()
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
+        with get_lock_file(self._lock), open(self._file_path, "ab") as file:
+            file.write(lines.encode("utf-8"))
+            file.flush()
+            if time.monotonic() - self._synced > _SYNC_EVERY_S:
+                os.fsync(file.fileno())
+                self._synced = time.monotonic()
+
+
+def _repair(journal: Path) -> None:
+    """Cuts off an incomplete last line, and takes away the lock of a process that was killed.
+
+    Only for the one process that may write the study: the experiment directory's lock says which.
+    """
+    for lock in journal.parent.glob(f"{journal.name}.lock*"):
+        lock.unlink()
+    with suppress(FileNotFoundError), journal.open("r+b") as file:
+        content = file.read()
+        file.truncate(content.rfind(b"\n") + 1)
+
+
+def url_storage(url: str) -> BaseStorage:
+    """The storage of a study in a database, as SQLAlchemy names it: postgresql://…, mysql://…, sqlite:///….
+
+    Raises StorageError if it cannot be reached; the message hides the password.
+    """
+    from sqlalchemy.exc import SQLAlchemyError
+
+    shown = shown_url(url)
+    try:
+        return RDBStorage(url)
+    except ImportError as error:
+        module = getattr(error.__cause__ or error, "name", None) or str(error)
+        raise StorageError(f"--study {shown}: needs the package {module}; pip install it") from None
+    except (SQLAlchemyError, StorageInternalError, RuntimeError, ValueError) as error:
+        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+        raise StorageError(f"--study {shown}: {reason}; check the URL and that the database runs") from None
+
+
+def shown_url(url: str) -> str:
+    """A database's URL without its password. Raises StorageError if it is none."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        return make_url(url).render_as_string(hide_password=True)
+    except ArgumentError:
+        # not shown: it may hold a password
+        rule = "must be a database URL, as in sqlite:///study.db or postgresql://user@host/name"
+        raise StorageError(f"--study: {rule}") from None
+
+
+def absolute_url(url: str) -> str:
+    """A database's URL that means the same in every folder. Raises StorageError if it is none."""
+    from sqlalchemy.engine import make_url
+
+    shown_url(url)
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:"):
+        return url
+    return parsed.set(database=str(Path(parsed.database or "").resolve())).render_as_string(hide_password=False)
+
+
+def holds(url: str, name: str) -> bool:
+    """Whether the database holds a study of that name. Raises StorageError if it cannot be read."""
+    return name in optuna.get_all_study_names(url_storage(url))
+
+
+def check_unused(url: str, name: str) -> None:
+    """Raises NameTakenError if the database holds a study of that name, StorageError if it cannot be read."""
+    if holds(url, name):
+        raise taken(name)
+
+
+def taken(name: str) -> NameTakenError:
+    """The error of a name that a study has already."""
+    return NameTakenError(f"the study {name} exists; choose another --name, or go on with --resume")
+
+
+def read_journal(journal: Path) -> tuple[str, list[FrozenTrial]]:
+    """Name and trials of the study in a finished experiment's journal, which is left as it is.
+
+    Raises StorageError if there is none to read.
+    """
+    try:
+        storage = JournalStorage(_ReadOnly(str(journal)))
+        (name,) = optuna.get_all_study_names(storage)
+        return name, optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StorageError(f"{journal}: no study can be read there ({error})") from None
+
+
+def read_database(url: str, name: str) -> list[FrozenTrial]:
+    """The trials of an earlier experiment's study in a database. Raises StorageError if there is none of that name."""
+    try:
+        return optuna.load_study(study_name=name, storage=url_storage(url)).get_trials(deepcopy=False)
+    except KeyError:
+        raise StorageError(f"{shown_url(url)}: there is no study {name} there") from None
+
+
+class _ReadOnly(JournalFileBackend):
+    """A journal that is not created where it is missing."""
+
+    def __init__(self, file_path: str) -> None:
+        Path(file_path).open("rb").close()
+        super().__init__(file_path)
