@@ -19,6 +19,9 @@ _ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # curves are in the study and in TensorBoard files already
     "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",  # for a stopped trial to close its files before its actor is reused
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is ours
+    # The conductor says how many trials begin at once. Else Ray lets one begin at a time, and takes back the process
+    # that comes for it when another trial ends before it is up: short trials would never fill a second slot.
+    "TUNE_MAX_PENDING_TRIALS_PG": "1000000000",
     "MALLOC_ARENA_MAX": "2",  # a trial is a thread, for each of which glibc would set memory aside anew
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # a search goes on from the study, so Ray need not save its own state
     "RAY_AIR_NEW_OUTPUT": "0",  # the display is ours

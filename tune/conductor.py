@@ -116,9 +116,11 @@ class Conductor:
         """The trial for a free slot; None if there is no slot, or nothing to do until a running trial says more."""
         if not self.over and len(self.live) >= self.slots():
             # Ray Tune asks again as soon as a trial has its slot, before it tells of any result: so the study that the
-            # sampler sees is the same one whether or not the search is killed or interrupted in between
-            with self._guarded():
-                self.proposals.look_ahead()
+            # sampler sees is the same one whether or not the search is killed or interrupted in between. Not before
+            # that: the trial would wait for the proposal.
+            if not self.pending:
+                with self._guarded():
+                    self.proposals.look_ahead()
             return None
         if self.over or self.interrupted:
             return None if self.live else "finished"
@@ -130,9 +132,14 @@ class Conductor:
         return None if self.live else "finished"
 
     @property
+    def pending(self) -> list[int]:
+        """The trials that were started and have no slot yet."""
+        return [number for number, heard in self.live.items() if heard == math.inf]
+
+    @property
     def makes_room(self) -> bool:
         """Whether a trial waits for a whole GPU, which others that begin meanwhile would go on sharing."""
-        return any(self.trials[number].alone and heard == math.inf for number, heard in self.live.items())
+        return any(self.trials[number].alone for number in self.pending)
 
     def _choose(self) -> Trial | None:
         if self.experiment.scheduler.type == "pbt":
@@ -314,6 +321,10 @@ class Conductor:
             self._end_hopeless()
             return
         self._end(trial, state, reason)
+
+    def withdrawn(self, number: int) -> None:
+        """A trial that has no slot yet is not going to get one: the search was interrupted."""
+        self._outcome[number] = ("paused", "")
 
     def lost(self, number: int, reason: str, *, counts: bool = True) -> None:
         """A trial's process or node was lost: it goes on from its checkpoint, `max_retries` times at most."""

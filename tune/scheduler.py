@@ -30,7 +30,15 @@ class ConductedScheduler(FIFOScheduler):
         return True
 
     def choose_trial_to_run(self, tune_controller: Any) -> RayTrial | None:
-        """None: what is pending Ray starts anyway, in order; looking for it among all trials takes ever longer."""
+        """None: what is pending Ray starts anyway, in order; looking for it among all trials takes ever longer.
+
+        Asked at each step. Once the search is interrupted, what is pending has no business to begin.
+        """
+        if self.conductor.interrupted and (pending := self.conductor.pending):
+            for trial in list(tune_controller.get_live_trials()):
+                if trial.config["number"] in pending:
+                    self.conductor.withdrawn(trial.config["number"])
+                    tune_controller.stop_trial(trial)
         return None
 
     def on_trial_add(self, tune_controller: Any, trial: RayTrial) -> None:

@@ -85,6 +85,29 @@ def test_an_interrupted_search_proposes_from_what_it_would_have_known(session, r
     assert rates(after) == rates(undisturbed)
 
 
+@pytest.mark.parametrize("steps", [4, 9, 13])
+def test_a_trial_that_was_withdrawn_before_it_had_its_slot_comes_first_later(session, rates, steps):
+    one_slot = (*PROMOTE[:-1], "search.sampler=gp", "search.trials=12")
+    undisturbed = session(*one_slot).run()
+    before = session(*one_slot, folder="other").run(steps=steps)
+    (number,) = before.epoch
+    while not before.train(number):
+        pass
+    proposed = len(before.record.study.trials)
+    pending = before.conductor.next().trial.number
+    assert before.conductor.next() is None
+    assert len(before.record.study.trials) == proposed, "it would wait for the proposal"
+    before.conductor.interrupt()
+    assert before.conductor.pending == [pending]
+    before.conductor.withdrawn(pending)
+    before.conductor.ended(pending)
+    assert before.conductor.next() == "finished"
+    before.close()
+    after = session(*one_slot, folder="other")
+    assert after.fill() == [pending]
+    assert rates(after.run()) == rates(undisturbed)
+
+
 def test_what_did_not_begin_before_a_limit_is_no_trial(session):
     one = session(*FULL, "search.epoch_budget=2", "search.trials=5").run()
     assert sorted(one.trials) == [0]
