@@ -71,7 +71,7 @@ class Posterior:
     """What is known of the values after observations. Arrays as in `fit`.
 
     pending: (m, features), points that are being observed: nothing is learned from them but that they will be known,
-    so that others are tried meanwhile (Desautels et al., JMLR 2014).
+    so that others are tried meanwhile (Desautels et al., JMLR 2014). expected: (n,), the values at the points.
     """
 
     def __init__(
@@ -79,15 +79,13 @@ class Posterior:
     ) -> None:
         self._kernel, self._count = kernel, len(points)
         self._known = np.vstack([points, pending])
+        covariances = kernel.between(self._known, self._known)
         variances = np.concatenate([kernel.noise * noise, np.full(len(pending), 0.05)]) + _JITTER
-        lower = cholesky(kernel.between(self._known, self._known) + np.diag(variances), lower=True)
+        lower = cholesky(covariances + np.diag(variances), lower=True)
         weights = cho_solve((lower[: self._count, : self._count], True), values)
+        self.expected = covariances[: self._count, : self._count] @ weights
         # what is asked about many points need not be exact to more than seven digits
         self._known, self._lower, self._weights = (part.astype(np.float32) for part in (self._known, lower, weights))
-
-    def mean(self, points: np.ndarray) -> np.ndarray:
-        """The expected values (n,) at points (n, features)."""
-        return np.asarray(self._kernel.between(points.astype(np.float32), self._known[: self._count]) @ self._weights)
 
     def mean_and_deviation(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Expected values and their standard deviations, (n,) each."""

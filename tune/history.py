@@ -10,11 +10,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 
 class History:
-    """What was seen at each level. Finished trials are looked at once: there may be thousands."""
+    """What was seen at each level. A trial is looked at once until it changes: there may be thousands."""
 
     def __init__(self, levels: Sequence[int]) -> None:
         self.levels = sorted(set(levels))
-        self._finished: dict[int, tuple[FrozenTrial, tuple[float, ...]]] = {}
+        self._nothing = (math.nan,) * len(self.levels)
+        self._seen: dict[int, tuple[FrozenTrial, tuple[float, ...] | None]] = {}
 
     def comparable(self, trials: Iterable[FrozenTrial], maximize: bool, at_least: int = 0) -> list[FrozenTrial]:
         """The trials to learn from, COMPLETE with their values at the chosen level; none if too few.
@@ -24,8 +25,9 @@ class History:
         Those that were stopped, pause or train below it are left out: as bad examples they would outnumber all
         others, though many were good. Diverged ones count as the worst seen.
         """
-        known = [(trial, self.values(trial)) for trial in trials]
-        enough = max(at_least, 2 + max((len(trial.distributions) for trial, _ in known), default=0))
+        trials = list(trials)
+        known = [(trial, values) for trial in trials if (values := self.values(trial)) is not None]
+        enough = max(at_least, 2 + max((len(trial.distributions) for trial in trials), default=0))
         for level in reversed(range(len(self.levels))):
             seen = [values[level] for _, values in known if not math.isnan(values[level])]
             if len(seen) >= enough:
@@ -37,26 +39,33 @@ class History:
         for trial, values in known:
             if not math.isnan(values[level]):
                 view.append(_completed(trial, values[level]))
-            elif is_diverged(trial):
+            elif values is self._nothing:
                 view.append(_completed(trial, worst))
         return view
 
-    def values(self, trial: FrozenTrial) -> tuple[float, ...]:
-        """A trial's value at each level, the last one there or before; NaN where it did not get, or has failed."""
-        remembered = self._finished.get(trial.number)
-        if remembered is not None and remembered[0] is trial:
+    def values(self, trial: FrozenTrial) -> tuple[float, ...] | None:
+        """A trial's value at each level, the last one there or before, and NaN where it did not get.
+
+        NaN at all of them for one that diverged; None for one that showed nothing.
+        """
+        remembered = self._seen.get(trial.number)
+        if remembered is not None and remembered[0] is trial:  # a storage gives another object where a trial changed
             return remembered[1]
-        values = [math.nan] * len(self.levels)
-        if trial.state is not TrialState.FAIL:
-            steps = sorted(trial.intermediate_values)
-            reached = math.inf if trial.state is TrialState.COMPLETE else max(steps, default=-1)
-            for place, level in enumerate(self.levels):
-                before = [step for step in steps if step <= level]
-                if level <= reached and before and math.isfinite(value := trial.intermediate_values[before[-1]]):
-                    values[place] = value
-        if trial.state.is_finished():
-            self._finished[trial.number] = trial, tuple(values)
-        return tuple(values)
+        values = self._look(trial)
+        self._seen[trial.number] = trial, values
+        return values
+
+    def _look(self, trial: FrozenTrial) -> tuple[float, ...] | None:
+        if trial.state is TrialState.FAIL:
+            return self._nothing if _is_diverged(trial) else None
+        values = list(self._nothing)
+        steps = sorted(trial.intermediate_values)
+        reached = math.inf if trial.state is TrialState.COMPLETE else max(steps, default=-1)
+        for place, level in enumerate(self.levels):
+            before = [step for step in steps if step <= level]
+            if level <= reached and before and math.isfinite(value := trial.intermediate_values[before[-1]]):
+                values[place] = value
+        return None if all(map(math.isnan, values)) else tuple(values)
 
 
 def view_of(trials: list[FrozenTrial], study: Study) -> Study:
@@ -64,7 +73,7 @@ def view_of(trials: list[FrozenTrial], study: Study) -> Study:
     return Study("view", _View(trials, study.direction), sampler=study.sampler, pruner=study.pruner)
 
 
-def is_diverged(trial: FrozenTrial) -> bool:
+def _is_diverged(trial: FrozenTrial) -> bool:
     """Whether a trial ended because a value of it was no number."""
     return trial.state is TrialState.FAIL and trial.user_attrs.get("state") == "diverged" and bool(trial.distributions)
 

@@ -20,7 +20,7 @@ from tune.unit_cube import UnitCube
 
 _FEW = 3  # trials at a level, or at two of them, below which they say nothing
 _FIRST_NOISE = 0.02  # of a value at the highest level, where scores have variance 1
-_FIT_TO, _LEARN_FROM = 200, 400  # trials at most
+_LEARN_FROM = 200  # trials at most
 _ANYWHERE, _NEAR, _REFINED = 400, 600, 200  # points looked at
 _WIDTH = 3.0  # mean of the bound's width, in standard deviations
 
@@ -51,7 +51,7 @@ class Model:
 
     def fit(self, chance: np.random.Generator) -> list[float]:
         """The kernel, as `propose` takes it."""
-        some = self._some(_FIT_TO, chance)
+        some = self._some(chance)
         features = self._cube.features(self._points(some))
         return [float(number) for number in fit(features, self._scores[some], self._noise[some])]
 
@@ -66,7 +66,7 @@ class Model:
 
         pending: the parameters of trials that showed nothing yet; fixed: those that are given.
         """
-        some = self._some(_LEARN_FROM, chance)
+        some = self._some(chance)
         known = self._points(some)
         features = self._cube.features(known)
         waiting = self._cube.features(self._cube.positions(pending))
@@ -80,7 +80,7 @@ class Model:
             mean, deviation = posterior.mean_and_deviation(self._cube.features(points))
             return np.asarray(mean + width * deviation)
 
-        good = np.argsort(-posterior.mean(features), kind="stable")[:8]
+        good = np.argsort(-posterior.expected, kind="stable")[:8]
         around = known[good][chance.integers(len(good), size=_NEAR)]
         points = np.vstack([chance.random((_ANYWHERE, len(self._cube))), self._cube.near(around, chance)])
         points = np.where(given, values, points)
@@ -97,11 +97,12 @@ class Model:
     def _points(self, some: np.ndarray) -> np.ndarray:
         return self._cube.positions([self._params[row] for row in self._rows[some]])
 
-    def _some(self, most: int, chance: np.random.Generator) -> np.ndarray:
-        """Indices of `most` trials: half of them those that got farthest, the best first, the others at random."""
+    def _some(self, chance: np.random.Generator) -> np.ndarray:
+        """Indices of the trials to learn from: half those that got farthest, best first, half any others."""
         order = np.lexsort((-self._scores, -self._reached))
-        rest = chance.permutation(order[most // 2 :])[: most - most // 2]
-        return np.sort(np.concatenate([order[: most // 2], rest])) if len(order) > most else np.sort(order)
+        half = _LEARN_FROM // 2
+        rest = chance.permutation(order[half:])[: _LEARN_FROM - half]
+        return np.sort(np.concatenate([order[:half], rest])) if len(order) > _LEARN_FROM else np.sort(order)
 
 
 def _scores(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -6,7 +6,6 @@ from all lengths, each for what it is worth (tune/multi_fidelity.py), and `tpe` 
 ICML 2018, arXiv:1807.01774) from the longest length at which enough trials were seen, by their values at that length.
 """
 
-import math
 import warnings
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -20,7 +19,7 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from threadpoolctl import ThreadpoolController
 
-from tune.history import History, is_diverged, view_of
+from tune.history import History, view_of
 from tune.multi_fidelity import Model, TooFewTrialsError
 from tune.sections import SearchConfig
 from tune.space import Choice, Numeric, Space
@@ -199,7 +198,7 @@ class GaussianProcess(Reseeded):
             if other.number == trial.number:
                 continue
             shown = self._history.values(other)
-            if not all(map(math.isnan, shown)) or is_diverged(other):
+            if shown is not None:
                 params.append(other.params)
                 values.append(shown)
             elif other.state is TrialState.RUNNING:

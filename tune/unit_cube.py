@@ -36,9 +36,9 @@ class UnitCube:
         """Points by the study's parameters, in the middles of their cells; what a point lacks is 0.5."""
         found = np.full((len(params), len(self)), 0.5)
         for column, side in enumerate(self._sides):
-            for row, point in enumerate(params):
-                if side.domain.key in point:
-                    found[row, column] = _position(side.domain, point[side.domain.key])
+            key = side.domain.key
+            rows = [row for row, point in enumerate(params) if key in point]
+            found[rows, column] = _positions(side.domain, [params[row][key] for row in rows])
         return found
 
     def sides(self, params: Mapping[str, Any]) -> np.ndarray:
@@ -117,12 +117,11 @@ def _range(domain: Numeric) -> tuple[float, float]:
     return (math.log(lower), math.log(upper)) if domain.log else (lower, upper)
 
 
-def _position(domain: Numeric | Choice, value: Any) -> float:
+def _positions(domain: Numeric | Choice, values: Sequence[Any]) -> np.ndarray:
     if isinstance(domain, Choice):
-        return (domain.options.index(value) + 0.5) / len(domain.options)
-    lower, upper = _range(domain)
-    at = math.log(value) if domain.log else float(value)
-    return (at - lower) / (upper - lower) if upper > lower else 0.5
+        places = [domain.options.index(value) for value in values]
+        return (np.array(places, float) + 0.5) / len(domain.options)
+    return _places(domain, np.array(values, float))
 
 
 def _value(domain: Numeric | Choice, position: float) -> Scalar:
@@ -143,7 +142,10 @@ def _numbers(domain: Numeric, position: np.ndarray) -> np.ndarray:
 
 def _middle(domain: Numeric, position: np.ndarray) -> np.ndarray:
     """The position of the value that `position` gives."""
+    return _places(domain, _numbers(domain, position))
+
+
+def _places(domain: Numeric, values: np.ndarray) -> np.ndarray:
     lower, upper = _range(domain)
-    values = _numbers(domain, position)
     at = np.log(values) if domain.log else values
-    return (at - lower) / (upper - lower) if upper > lower else np.full_like(position, 0.5)
+    return (at - lower) / (upper - lower) if upper > lower else np.full_like(values, 0.5)
