@@ -1,6 +1,14 @@
 """Slots: kept busy by the same processes, which start each trial from a clean state; a light driver; images once."""
 
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
 import pytest
+
+PROJECT = Path(__file__).parents[2]
 
 ONE_SLOT = ("resources.max_concurrent=1", "trainer.log_every_n_steps=5")
 AUGMENTED = ("space.translate=1", "space.cutout=2", "space.dropout=0.0", "space.optimizer=adamw")
@@ -31,6 +39,48 @@ def test_both_slots_keep_their_processes(search, own, folder, noted):
     done = search(own("noted"), "space.width=1.0", "search.trials=8", "scheduler.max_epochs=1")
     assert done.code == 0, done.err
     assert len({process for process, _ in noted()[:8]}) == 2
+
+
+# Searches with a trainable that ends at once, in a cluster of its own.
+INSTANT = """
+import os, sys
+from pathlib import Path
+import ray
+from ray import tune as ray_tune
+from rich.console import Console
+from tune import cluster, experiment as experiments, spec
+from tune.open_study import open_study
+from tune.progress import Progress
+from tune.search import search
+from tune.tracking import Tracking
+
+def instant(config, task):
+    with Path("processes").open("a") as file:
+        print(os.getpid(), file=file)
+    ray_tune.report({"epoch": 1, "val_accuracy": 0.5})
+
+experiment = spec.load(Path(sys.argv[1]), ("search.trials=60", "search.sampler=random", "scheduler.max_epochs=1"))
+directory = experiments.reserve("experiments", "instant")
+experiments.begin(directory, experiment, "", "", None, "")
+record, _ = open_study(experiment, directory, "experiments", None, "", resume=False)
+with cluster.connected(None), Progress(experiment, 2, Console(file=open(os.devnull, "w"))) as progress:
+    share = cluster.Share(os.cpu_count() / 2, 0, 2)
+    off = Tracking("", "", None, "")
+    trials, _ = search(experiment, ray.put(None), directory, record, share, off, progress, instant)
+assert len(trials) == 60
+"""
+
+
+def test_trials_that_end_at_once_fill_every_slot_too(own, folder):
+    """Left to itself, Ray takes back the process that comes for a second trial when the first has ended before."""
+    (folder / "instant.py").write_text(INSTANT.replace('Path("processes")', f"Path({str(folder / 'processes')!r})"))
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    command = [sys.executable, "instant.py", str(own("linear"))]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    processes = Counter((folder / "processes").read_text().split())
+    assert len(processes) == 2
+    assert min(processes.values()) > 10, processes
 
 
 def test_the_driver_imports_neither_torch_nor_lightning(search, own):
