@@ -42,6 +42,24 @@ class Augment:
             pixels = self._cut(pixels)
         return pixels.permute(0, 3, 1, 2)
 
+    @property
+    def has_views(self) -> bool:
+        """Whether test-time augmentation would change anything."""
+        return bool(self.flip or self.translate)
+
+    def views(self, images: Tensor) -> list[tuple[Tensor, float]]:
+        """Images as they are, and as training may have shown them: mirrored, shifted by a pixel. With weights, sum 1.
+
+        For test-time augmentation as in Jordan, 2024 (arXiv:2404.00498): half of the weight is of those not shifted.
+        Images as they are alone, if training neither mirrored nor shifted. Edges are repeated where a shift bares them.
+        """
+        views = [(images, 1.0)]
+        if self.translate:
+            views = [(images, 0.5), (_shifted(images, 1, 1), 0.25), (_shifted(images, -1, -1), 0.25)]
+        if self.flip:
+            views = [(side, weight / 2) for view, weight in views for side in (view, view.flip(3))]
+        return views
+
     def _jittered(self, pixels: Tensor) -> Tensor:
         """Each of the three blends an image with something else: with black, its mean grey, or its grey picture."""
         (batch, *_, channels), device, reach = pixels.shape, pixels.device, self.color_jitter
@@ -85,3 +103,10 @@ class Augment:
         fill = torch.tensor(self.fill, dtype=torch.uint8, device=device).repeat(width)
         inside = in_rows[:, :, None] & in_columns[:, None, :]
         return torch.where(inside, fill, pixels.view(batch, height, width * channels)).view_as(pixels)
+
+
+def _shifted(images: Tensor, down: int, right: int) -> Tensor:
+    """(batch, channels, height, width), moved by pixels, with edges repeated."""
+    rows, columns = (torch.arange(length, device=images.device) for length in images.shape[2:])
+    rows, columns = (rows - down).clamp(0, len(rows) - 1), (columns - right).clamp(0, len(columns) - 1)
+    return images[:, :, rows][:, :, :, columns]

@@ -94,7 +94,9 @@ class ImageClassifier(L.LightningModule):
         self.train_means, self.val_means, self.test_means = (
             _Means(stage, len(classes)) for stage in ("train", "val", "test")
         )
-        self.test_confusion = MulticlassConfusionMatrix(len(classes), validate_args=False)
+        self.test_confusion, self.test_confusion_of_views = (
+            MulticlassConfusionMatrix(len(classes), validate_args=False) for _ in range(2)
+        )
 
     @property
     def size(self) -> int:
@@ -149,15 +151,24 @@ class ImageClassifier(L.LightningModule):
         """As for training."""
         self.test_means.reset()
         self.test_confusion.reset()
+        self.test_confusion_of_views.reset()
 
     def on_test_epoch_end(self) -> None:
         """Logs test_loss and test_accuracy."""
         self.test_means.log(self)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """As validation, and the confusion matrix, (classes, classes) with the true class along the first axis."""
+        """As validation, and confusion matrices, (classes, classes) with the true class along the first axis.
+
+        One of the images as they are, one with test-time augmentation (cifar.augment.Augment.views).
+        """
         logits = self._measure(self.test_means, batch, batch_idx)
         self.test_confusion.update(logits, batch[1])
+        (_, weight), *others = self.augment.views(batch[0])
+        together = weight * logits
+        for images, weight in others:
+            together = together + weight * self.forward(images)
+        self.test_confusion_of_views.update(together, batch[1])
 
     def _measure(self, means: _Means, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         images, labels = batch

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from cifar.augment import Augment
 from cifar.config import DataConfig
-from cifar.sources import Images, Indices, TrainingData, load_test, split
+from cifar.errors import NoTestImagesError
+from cifar.sources import Images, Indices, TrainingData, split
 
 _NO_GRADIENT_PIXELS = 2**20  # of one channel, in a batch that needs no gradients
 
@@ -55,10 +56,10 @@ class Batches:
 
 
 class ImageDataModule(L.LightningDataModule):
-    """The images of one training.
+    """The images of one training, and no test images.
 
     `data` is what `cifar.sources.load_training` gave. `everything` trains on the validation images too, and leaves
-    none to validate on. The test images are read when, and only when, a test is run. `augment` is what changes the
+    none to validate on. `augment` is what changes the
     training images; where its flip is alternating, each is mirrored every second epoch (Jordan, "94% on
     CIFAR-10 in 3.29 Seconds on a Single GPU", 2024, arXiv:2404.00498).
     """
@@ -69,15 +70,14 @@ class ImageDataModule(L.LightningDataModule):
         self.everything = everything
         self.training, self.held_out = split(data, config)
         self.augment = Augment()
-        self.test_skipped: tuple[str, ...] = ()  # broken test images, known once they were read
         self._everything: Images | None = None
 
     def train_dataloader(self) -> Batches:
         """One epoch of training batches, augmented."""
         if self.everything:
             images = self._all()
-            return self._batches(images, np.arange(len(images)), self.batch_size, train=True)
-        return self._batches(self.data.train, self.training, self.batch_size, train=True)
+            return self.batches(images, np.arange(len(images)), self.batch_size, train=True)
+        return self.batches(self.data.train, self.training, self.batch_size, train=True)
 
     def _all(self) -> Images:
         if self.data.validation is None:
@@ -92,20 +92,23 @@ class ImageDataModule(L.LightningDataModule):
         """The validation images, in order."""
         if self.data.validation is not None:
             everyone = np.arange(len(self.data.validation))
-            return self._batches(self.data.validation, everyone, self._large, train=False)
-        return self._batches(self.data.train, self.held_out, self._large, train=False)
+            return self.batches(self.data.validation, everyone, self.large, train=False)
+        return self.batches(self.data.train, self.held_out, self.large, train=False)
 
     def test_dataloader(self) -> Batches:
-        """The test images, in order. Reads them."""
-        images = load_test(self.config, self.data)
-        self.test_skipped = images.skipped
-        return self._batches(images, np.arange(len(images)), self._large, train=False)
+        """None: raises NoTestImagesError."""
+        raise NoTestImagesError(
+            "a training has no test images: they are read once, after the search, by tune.evaluation, "
+            "since what is chosen by them says nothing of new images; use val_dataloader()"
+        )
 
     @property
-    def _large(self) -> int:
+    def large(self) -> int:
+        """The size of batches that need no gradients."""
         return max(self.batch_size, min(1024, _NO_GRADIENT_PIXELS // self.data.image_size**2))
 
-    def _batches(self, images: Images, indices: Indices, batch_size: int, *, train: bool) -> Batches:
+    def batches(self, images: Images, indices: Indices, batch_size: int, *, train: bool) -> Batches:
+        """Batches of the images at `indices`, on the training's device; augmented if they are to `train` on."""
         device = self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")
         there = _on_device.setdefault(images, {})
         if device not in there:

@@ -1,8 +1,9 @@
 """The errors a user can cause, and those a training can end with.
 
 UserError               a mistake of the user's, or of the world's: one clear message, exit status 2
-└── DataError           images missing, broken or laid out wrong; a download that cannot be had
-    └── DownloadError   the network said no
+├── DataError           images missing, broken or laid out wrong; a download that cannot be had
+│   └── DownloadError   the network said no
+└── NoTestImagesError   a training asked for test images
 DivergedError           a training met a number that is none
 CheckpointError         a file that no training can go on from
 
@@ -22,6 +23,10 @@ class DataError(UserError):
 
 class DownloadError(DataError):
     """A data set or a file of weights could not be downloaded."""
+
+
+class NoTestImagesError(UserError):
+    """A training asked for test images, which it is not to see."""
 
 
 class DivergedError(Exception):

@@ -94,14 +94,14 @@ def load_training(config: DataConfig) -> TrainingData:
 
     Downloads or decodes what is not there yet, once, with progress shown. Raises DataError if that fails.
     """
-    train, classes = _read(config, "train", None)
+    train, classes = read(config, "train", None)
     if len(classes) < 2:
         raise DataError(f"{_where(config)} has one class only, {classes[0]!r}; a classifier needs two or more")
     if config.limit is not None and config.limit < len(train):
         train = _limited(train, config.limit, len(classes))
     validation = None
     if config.source == "image_folder" and (resolved_root(config) / "val").is_dir():
-        validation = _matched(_read(config, "val", classes)[0], train.pixels.shape[1])
+        validation = matched(read(config, "val", classes)[0], train.pixels.shape[1])
     mean, std = (CIFAR10_MEAN, CIFAR10_STD) if config.source == "cifar10" else _statistics(train.pixels)
     return TrainingData(train, validation, classes, mean, std, _fingerprint(train))
 
@@ -138,24 +138,20 @@ def split(data: TrainingData, config: DataConfig) -> tuple[Indices, Indices]:
     return np.sort(training), np.sort(held_out)
 
 
-def load_test(config: DataConfig, like: TrainingData) -> Images:
-    """The test images, with the classes and channels of the training images. Only tune.evaluation calls this.
-
-    Raises DataError if they are missing, or lack a class.
-    """
-    return _matched(_read(config, "test", like.classes)[0], like.channels)
-
-
 def prepare_test(config: DataConfig, like: TrainingData) -> None:
     """Downloads or decodes the test images into their cache and gives none of them, so that nothing fails late.
 
-    Raises DataError if `load_test` is going to.
+    Raises DataError if `cifar.testset` is going to.
     """
     if config.source in {"image_folder", "svhn"}:  # the others' come with the training images
-        _read(config, "test", like.classes)
+        read(config, "test", like.classes)
 
 
-def _read(config: DataConfig, split: Split, classes: tuple[str, ...] | None) -> tuple[Images, tuple[str, ...]]:
+def read(config: DataConfig, split: Split, classes: tuple[str, ...] | None) -> tuple[Images, tuple[str, ...]]:
+    """Images of a split and the names of their classes, which are to be `classes` where these are given.
+
+    Raises DataError if they are missing, or lack a class.
+    """
     if config.source == "image_folder":
         pixels, labels, names, skipped = read_split(resolved_root(config), split, config.image_size or 32, classes)
         return Images(pixels, labels, skipped), names
@@ -261,7 +257,7 @@ def _limited(train: Images, limit: int, classes: int) -> Images:
     return train.take(np.sort(kept))
 
 
-def _matched(images: Images, channels: int) -> Images:
+def matched(images: Images, channels: int) -> Images:
     """Grey test images beside coloured training images become coloured, and the other way round."""
     there = images.pixels.shape[1]
     if there == channels:

@@ -101,11 +101,15 @@ def validate(model: ImageClassifier, data: ImageDataModule, config: TrainerConfi
 
 def test(
     model: ImageClassifier, data: ImageDataModule, config: TrainerConfig, *, loggers: Sequence[Logger] = ()
-) -> tuple[dict[str, float], torch.Tensor]:
-    """test_loss and test_accuracy, and the confusion matrix: (classes, classes) int64, true class first."""
+) -> tuple[dict[str, float], torch.Tensor, torch.Tensor]:
+    """test_loss and test_accuracy, and the confusion matrices without and with test-time augmentation.
+
+    Those are (classes, classes) int64, true class first. data: with test images, as cifar.testset has them.
+    """
     with _quiet():
         (metrics,) = _trainer(config, 1, 0, loggers, ()).test(model, datamodule=data, verbose=False)
-    return _epoch_values(metrics), model.test_confusion.compute().cpu()
+    plain, with_views = (each.compute().cpu() for each in (model.test_confusion, model.test_confusion_of_views))
+    return _epoch_values(metrics), plain, with_views
 
 
 def make_classifier(hparams: HParams, data: ImageDataModule) -> ImageClassifier:

@@ -5,6 +5,7 @@ cifar.errors.UserError      exit status 2
 ├── StorageError            the experiment directory cannot be made or written
 │   ├── NameTakenError      an experiment of that name exists, or is being run
 │   └── ResumeError         an experiment cannot go on as it is asked to
+├── LedgerError             the test set was read before, or the ledger of its readings is broken
 └── ResourcesError          the cluster has not what a trial asks for, or cannot be reached
 FailedError                 exit status 1, since the fault may be ours
 ├── SearchFailedError       no trial gave a value
@@ -34,6 +35,10 @@ class NameTakenError(StorageError):
 
 class ResumeError(StorageError):
     """There is no such experiment to go on with, or it began as another one."""
+
+
+class LedgerError(UserError):
+    """The test set was read before, and nobody said to read it again; or the ledger of its readings was changed."""
 
 
 class ResourcesError(UserError):

@@ -1,14 +1,11 @@
-"""The test set, read once: its only reader, and the ledger of its readings."""
+"""The test set, read once: its only reader."""
 
-import hashlib
-import json
-import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tune.experiment import ExperimentDir, git_commit, versions
+from tune.ledger import Reading, file_hash, note
 from tune.spec import Experiment
 
 if TYPE_CHECKING:
@@ -21,8 +18,24 @@ CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
+class Accuracy:
+    """The share of images that were classified rightly, and its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.2%} (95 % interval {self.low:.2%} to {self.high:.2%})"
+
+
+@dataclass(frozen=True)
 class Evaluation:
-    """What one reading of the test set gave. confusion: rows of true, columns of predicted classes."""
+    """What one reading of the test set gave. confusion: rows of true, columns of predicted classes.
+
+    with_views: with test-time augmentation; None where training neither mirrored nor shifted images. reading: the
+    how manyth it was of the experiment; only the first is blind.
+    """
 
     accuracy: float
     low: float
@@ -31,6 +44,18 @@ class Evaluation:
     loss: float
     confusion: list[list[int]]
     skipped: list[str]
+    with_views: dict[str, float] | None = None
+    reading: int = 1
+
+    @property
+    def plain(self) -> Accuracy:
+        """Of the images as they are."""
+        return Accuracy(self.accuracy, self.low, self.high)
+
+    @property
+    def augmented(self) -> Accuracy | None:
+        """With test-time augmentation, if there is any."""
+        return Accuracy(**self.with_views) if self.with_views else None
 
 
 def wilson_interval(right: int, total: int) -> tuple[float, float]:
@@ -46,39 +71,46 @@ def evaluate(
     model: "ImageClassifier",
     data: "TrainingData",
     directory: ExperimentDir,
+    made_from: dict[str, Any],
+    before: int,
     loggers: list["Logger"],
 ) -> Evaluation:
-    """Reads the test set with `model`, and notes the reading in the ledger."""
-    from cifar.datamodule import ImageDataModule
+    """Reads the test set with `model`, which is saved in `directory` already, and notes the reading in the ledger.
+
+    made_from: what the model was made from; before: how often the test set was read for this experiment.
+    """
+    from cifar.testset import EvaluationDataModule
     from cifar.train import test
 
-    module = ImageDataModule(experiment.data, data, model.point.batch_size)
-    metrics, confusion = test(model, module, experiment.trainer, loggers=loggers)
-    right, total = int(confusion.trace()), int(confusion.sum())
-    low, high = wilson_interval(right, total)
+    module = EvaluationDataModule(experiment.data, data, model.point.batch_size)
+    metrics, confusion, of_views = test(model, module, experiment.trainer, loggers=loggers)
+    total = int(confusion.sum())
+    plain, with_views = (_accuracy(int(matrix.trace()), total) for matrix in (confusion, of_views))
     figures = Evaluation(
-        accuracy=right / total,
-        low=low,
-        high=high,
+        accuracy=plain.value,
+        low=plain.low,
+        high=plain.high,
         images=total,
         loss=metrics["test_loss"],
         confusion=confusion.tolist(),
-        skipped=list(module.test_skipped),
+        skipped=list(module.test.skipped),
+        with_views=asdict(with_views) if model.augment.has_views else None,
+        reading=before + 1,
     )
-    _note(directory.ledger, directory.model / "model.ckpt", figures)
+    reading = Reading(
+        time=datetime.now(UTC).isoformat(timespec="seconds"),
+        model=file_hash(directory.model / "model.ckpt"),
+        made_from=made_from,
+        git_commit=git_commit(),
+        version=versions().get("cifar-tune", ""),
+        accuracy=figures.accuracy,
+        images=figures.images,
+        figures=asdict(figures),
+    )
+    note(directory.ledger, reading)
+    directory.publish(directory.ledger)
     return figures
 
 
-def _note(ledger: Path, checkpoint: Path, figures: Evaluation) -> None:
-    line = {
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "model": hashlib.blake2b(checkpoint.read_bytes(), digest_size=16).hexdigest(),
-        "git_commit": git_commit(),
-        "version": versions().get("cifar-tune", ""),
-        "accuracy": figures.accuracy,
-        "images": figures.images,
-    }
-    with ledger.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(line) + "\n")
-        stream.flush()
-        os.fsync(stream.fileno())
+def _accuracy(right: int, total: int) -> Accuracy:
+    return Accuracy(right / total, *wilson_interval(right, total))

@@ -90,12 +90,12 @@ class ExperimentDir:
             if self.remote is not None and file.exists():
                 self.remote.upload(file, file.relative_to(self.path).as_posix())
 
-    def fetch(self) -> None:
-        """Downloads what `publish` uploads, so that the local copy is as the remote one."""
+    def fetch(self, *files: Path) -> None:
+        """Downloads `files`, or all that `publish` uploads, so that the local copy is as the remote one."""
         if self.remote is None:
             return
         self.path.mkdir(parents=True, exist_ok=True)
-        for file in (self.spec, self.journal, self.winner, self.ledger, self.model):
+        for file in files or (self.spec, self.journal, self.winner, self.ledger, self.model):
             name = file.relative_to(self.path).as_posix()
             if self.remote.exists(name):
                 self.remote.download(name, file)

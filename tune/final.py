@@ -34,6 +34,7 @@ class _Retrain:
         winner: Trial,
         directory: ExperimentDir,
         tracking: Tracking,
+        readings: int,
         cpus: int,
     ) -> Made:
         import torch
@@ -45,7 +46,7 @@ class _Retrain:
         def say(line: str) -> None:
             self._line = line
 
-        return make_model(experiment, data, winner, directory, tracking, say)
+        return make_model(experiment, data, winner, directory, tracking, readings, say)
 
 
 def make_model_on_cluster(
@@ -54,6 +55,7 @@ def make_model_on_cluster(
     winner: Trial,
     directory: ExperimentDir,
     tracking: Tracking,
+    readings: int,
     cpus: float,
     gpus: float,
     say: Callable[[str], None],
@@ -70,7 +72,7 @@ def make_model_on_cluster(
     actor = retrain.options(
         num_cpus=cpus, num_gpus=gpus, max_concurrency=2, max_restarts=retries, max_task_retries=retries
     ).remote()
-    made = actor.run.remote(experiment, images, winner, directory, tracking, max(1, int(cpus)))
+    made = actor.run.remote(experiment, images, winner, directory, tracking, readings, max(1, int(cpus)))
     said = ""
     try:
         while not ray.wait([made], timeout=_POLL_S)[0]:

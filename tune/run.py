@@ -32,6 +32,7 @@ _OPTIONS = (
     click.option("--storage", default="experiments", show_default=True, help="Folder or URI of the experiments."),
     click.option("--address", help="Ray cluster to join, as in head:6379.  [default: one on this machine]"),
     click.option("--study", metavar="URL", help="Database of the study.  [default: a file of the experiment]"),
+    click.option("--again", is_flag=True, help="Read the test set again, where a new winner needs it; it is marked."),
 )
 
 
@@ -44,11 +45,12 @@ def on_a_cluster(command: Callable[..., None]) -> Callable[..., None]:
 
 @dataclass(frozen=True)
 class Where:
-    """Where a search keeps its state, and where it runs."""
+    """Where a search keeps its state, and where it runs; and whether it may read the test set again."""
 
     storage: str = "experiments"
     address: str | None = None
     study: str | None = None
+    again: bool = False
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -198,7 +200,7 @@ class _Job:
 def _on_cluster(job: _Job, console: "Console") -> "tuple[ExperimentDir, Evaluation]":
     from dataclasses import replace
 
-    from tune import cluster, images, winner
+    from tune import cluster, images, ledger, winner
     from tune import experiment as experiments
     from tune.importance import importances
     from tune.interrupts import resumable
@@ -228,9 +230,12 @@ def _on_cluster(job: _Job, console: "Console") -> "tuple[ExperimentDir, Evaluati
             made = winner.already_made(experiment, chosen, directory)
             if made is None:
                 began = time.monotonic()
+                readings = winner.check_unread(experiment, chosen, directory, record.test_readings, job.where.again)
                 cpus = max(node.cpus for node in nodes) if job.where.address is None else share.cpus
-                made = _retrained(experiment, shared, chosen, directory, tracked, cpus, share.gpus, console)
+                made = _retrained(experiment, shared, chosen, directory, tracked, readings, cpus, share.gpus, console)
                 record.retrain_seconds = time.monotonic() - began
+            if record.test_readings != (sealed := ledger.seal(directory.ledger, made.test.reading)):
+                record.test_readings = sealed
             summary = Summary(
                 experiment=experiment,
                 directory=directory,
@@ -257,7 +262,7 @@ def _searched(
     job: _Job, shared: "SharedImages", nodes: "list[Node]", share: "Share", console: "Console"
 ) -> "tuple[list[Trial], Tracking, StudyRecord]":
     """The trials, how they were tracked, and the study."""
-    from tune import tracking
+    from tune import ledger, tracking
     from tune.open_study import open_study
     from tune.packing import packed
     from tune.progress import Progress
@@ -268,6 +273,8 @@ def _searched(
     record, notes = open_study(
         experiment, directory, job.where.storage, job.where.study, job.data.fingerprint, resume=job.before is not None
     )
+    if not job.where.again:
+        ledger.check(directory.ledger, record.test_readings)
     if job.repeat:
         notes.append(f"failed trials that run again: {record.repeat_failed()}")
     ended = len(record.ended())
@@ -295,6 +302,7 @@ def _retrained(
     chosen: "Trial",
     directory: "ExperimentDir",
     tracked: "Tracking",
+    readings: int,
     cpus: float,
     gpus: float,
     console: "Console",
@@ -303,7 +311,7 @@ def _retrained(
 
     try:
         with _told(console) as say:
-            made = make_model_on_cluster(experiment, shared, chosen, directory, tracked, cpus, gpus, say)
+            made = make_model_on_cluster(experiment, shared, chosen, directory, tracked, readings, cpus, gpus, say)
     except RetrainFailedError as error:
         message = f"the retrain failed: {error}; the winner is in {directory.winner}, its checkpoint untouched"
         raise RetrainFailedError(message, error.traceback) from None

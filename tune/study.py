@@ -180,6 +180,16 @@ class StudyRecord:
             self.study.set_user_attr("retrain_s", round(seconds, 3))
 
     @property
+    def test_readings(self) -> dict[str, Any]:
+        """What `tune.ledger.seal` gave after the last reading of the test set; empty before the first."""
+        return dict(self.study.user_attrs.get("test_readings", {}))
+
+    @test_readings.setter
+    def test_readings(self, sealed: dict[str, Any]) -> None:
+        with _as_os_error():
+            self.study.set_user_attr("test_readings", sealed)
+
+    @property
     def ended_because(self) -> str:
         """Which limit ended the search before its last trial; empty where none did."""
         return str(self.study.user_attrs.get("ended_because", ""))

@@ -78,6 +78,18 @@ class Summary:
         test = self.test
         return f"{test.accuracy:.2%} (95 % interval {test.low:.2%} to {test.high:.2%}, {test.images} images)"
 
+    def about_the_test(self) -> dict[str, str]:
+        """What belongs to the test accuracy, by name: what is not there is left out."""
+        test, search = self.test, self.experiment.search
+        told = {}
+        if test.augmented:
+            told["with augmentation"] = f"{test.augmented}: flips and shifts as in training, averaged"
+        if search.metric == "val_accuracy":
+            told["gap"] = f"{100 * (test.accuracy - self.best[1]):+.2f} points from the winner's {search.metric}"
+        if test.reading > 1:
+            told["readings"] = f"{test.reading} of the test set: what was chosen since the first is not blind to it"
+        return told
+
 
 def shown(value: object) -> str:
     """A value of an HParam for people."""
@@ -100,6 +112,7 @@ def print_closing(summary: Summary, console: Console) -> None:
         "HParams": ", ".join(f"{name} {shown(value)}" for name, value in summary.searched_hparams.items()) or "fixed",
         experiment.search.metric: f"{value:.4f}",
         "test accuracy": summary.interval(),
+        **summary.about_the_test(),
         "trials": f"{summary.counts()}; {epochs} epochs",
         "ended early": summary.ended,
         "time": f"search {duration(summary.search_seconds)}, retrain {duration(summary.retrain_seconds)}",

@@ -1,7 +1,7 @@
 """The winner: the best trial becomes the model, trained on with averaged weights, measured and exported."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,8 +9,10 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from cifar.hparams import HParams
+from tune.errors import LedgerError
 from tune.evaluation import Evaluation, evaluate
 from tune.experiment import ExperimentDir, to_yaml, whole, write_text
+from tune.ledger import Reading, file_hash, read, readings
 from tune.spec import Experiment
 from tune.tracking import Tracking, loggers
 from tune.trials import CHECKPOINT_FILE, Trial
@@ -69,6 +71,35 @@ def already_made(experiment: Experiment, winner: Trial, directory: ExperimentDir
     return Made(Evaluation(**metrics["test"]), metrics["onnx_error"])
 
 
+def reading_of(experiment: Experiment, winner: Trial, directory: ExperimentDir) -> Reading | None:
+    """The last reading of the test set, if its model is the one in model/, made of this winner in this way.
+
+    So it is where a session was killed between the reading and its end. Raises LedgerError as `tune.ledger.read`.
+    """
+    readings, file = read(directory.ledger), directory.model / "model.ckpt"
+    if not readings or readings[-1].made_from != _made_from(experiment, winner) or not file.exists():
+        return None
+    return readings[-1] if readings[-1].model == file_hash(file) else None
+
+
+def check_unread(
+    experiment: Experiment, winner: Trial, directory: ExperimentDir, sealed: Mapping[str, Any], again: bool
+) -> int:
+    """How often the test set was read for this experiment, as far as is known. sealed: as `tune.ledger.seal` gave it.
+
+    Raises LedgerError if it was read, another reading would be needed, and the user did not say `again`.
+    """
+    before = readings(directory.ledger, sealed)
+    if before and not again and reading_of(experiment, winner, directory) is None:
+        last = read(directory.ledger)[-1:]
+        of = f" on {last[0].time} for the model of trial {last[0].made_from.get('trial')}" if last else ""
+        raise LedgerError(
+            f"the test set was read{of}, and the model of trial {winner.number} is to be made anew: what is chosen "
+            "after the first reading is not blind to it; to read it once more, and have the report say so, add --again"
+        )
+    return before
+
+
 def _made_from(experiment: Experiment, winner: Trial) -> dict[str, Any]:
     best = winner.best_kept(experiment.search.maximize)
     return {"trial": winner.number, "epoch": best and best[0], "retrain": experiment.retrain.model_dump()}
@@ -94,20 +125,55 @@ def make_model(
     winner: Trial,
     directory: ExperimentDir,
     tracking: Tracking,
+    before: int,
     say: Say,
 ) -> Made:
     """Retrains the winner, saves the model, reads the test set, exports, and leaves model/ complete.
 
-    `say` hears what is being done. A network that ONNX cannot express costs the export only. Raises DataError if the
-    images cannot be read.
+    before: how often the test set was read for this experiment. Where the last time was for this very model, since
+    a session was killed after it, the test set is not read again. `say` hears what is being done. A network that ONNX
+    cannot express costs the export only. Raises DataError if the images cannot be read.
     """
+    from cifar.train import load
+
+    directory.fetch(directory.ledger, directory.model)
+    directory.model.mkdir(parents=True, exist_ok=True)
+    if known := reading_of(experiment, winner, directory):
+        model, figures = load(directory.model / "model.ckpt"), Evaluation(**known.figures)
+    else:
+        model, figures = _retrain(experiment, data, winner, directory, tracking, before, say)
+    say("exporting")
+    difference, onnx_error = _export(model, data, directory.model / "model.onnx")
+    _save_example(data, directory.model / "example.png")
+    record = {
+        "test": asdict(figures),
+        "validation": _validated(experiment, model, data),
+        "classes": list(data.classes),
+        "parameters": model.size,
+        "onnx_largest_difference": difference,
+        "onnx_error": onnx_error,
+        "made_from": _made_from(experiment, winner),
+    }
+    write_text(directory.model / "metrics.json", json.dumps(record, indent=2) + "\n")
+    directory.publish(directory.model)
+    return Made(figures, onnx_error)
+
+
+def _retrain(
+    experiment: Experiment,
+    data: "TrainingData",
+    winner: Trial,
+    directory: ExperimentDir,
+    tracking: Tracking,
+    before: int,
+    say: Say,
+) -> tuple["ImageClassifier", Evaluation]:
     from cifar.datamodule import ImageDataModule
-    from cifar.train import load, save, validate
+    from cifar.train import load, save
 
     hparams = HParams(**winner.hparams)
     everything = experiment.retrain.on == "train+validation"
     module = ImageDataModule(experiment.data, data, hparams.batch_size, everything=everything)
-    directory.model.mkdir(parents=True, exist_ok=True)
     curves = directory.model / "tensorboard"
     if experiment.retrain.start == "checkpoint":
         with _checkpoint(experiment, winner, directory) as file:
@@ -119,24 +185,20 @@ def make_model(
         model = _average(experiment, model, module, made, say)
         with whole(directory.model / "model.ckpt") as file:
             save(model, file)
-        validation = {} if everything else validate(model, module, experiment.trainer)
+        directory.publish(directory.model / "model.ckpt")
         say("evaluating")
-        figures = evaluate(experiment, model, data, directory, made)
-    say("exporting")
-    difference, onnx_error = _export(model, data, directory.model / "model.onnx")
-    _save_example(data, directory.model / "example.png")
-    record = {
-        "test": asdict(figures),
-        "validation": validation,
-        "classes": list(data.classes),
-        "parameters": model.size,
-        "onnx_largest_difference": difference,
-        "onnx_error": onnx_error,
-        "made_from": _made_from(experiment, winner),
-    }
-    write_text(directory.model / "metrics.json", json.dumps(record, indent=2) + "\n")
-    directory.publish(directory.model, directory.ledger)
-    return Made(figures, onnx_error)
+        figures = evaluate(experiment, model, data, directory, _made_from(experiment, winner), before, made)
+    return model, figures
+
+
+def _validated(experiment: Experiment, model: "ImageClassifier", data: "TrainingData") -> dict[str, float]:
+    """Loss and accuracy on the images held out; nothing where the model was trained on them."""
+    from cifar.datamodule import ImageDataModule
+    from cifar.train import validate
+
+    if experiment.retrain.on == "train+validation":
+        return {}
+    return validate(model, ImageDataModule(experiment.data, data, model.point.batch_size), experiment.trainer)
 
 
 def _train_afresh(

@@ -7,6 +7,7 @@ from cifar.config import DataConfig
 from cifar.datamodule import ImageDataModule
 from cifar.hparams import HParams
 from cifar.sources import load_training
+from cifar.testset import EvaluationDataModule
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -34,6 +35,16 @@ def make_data(digits_config, digits):
 
     def make(batch_size=40, **options):
         return ImageDataModule(digits_config, digits, batch_size, **options)
+
+    return make
+
+
+@pytest.fixture
+def make_test_data(digits_config, digits):
+    """The 360 test digits."""
+
+    def make(batch_size=40):
+        return EvaluationDataModule(digits_config, digits, batch_size)
 
     return make
 

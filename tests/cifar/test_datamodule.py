@@ -1,5 +1,4 @@
 import pickle
-from pathlib import Path
 
 import lightning as L
 import numpy as np
@@ -9,9 +8,10 @@ from scipy.stats import binomtest
 
 from cifar.config import DataConfig, TrainerConfig
 from cifar.datamodule import ImageDataModule
-from cifar.errors import DataError
+from cifar.errors import DataError, NoTestImagesError
+from cifar.hparams import HParams
 from cifar.sources import divided, load_training, split
-from cifar.train import fit
+from cifar.train import fit, make_classifier
 
 
 def drawn(batches):
@@ -111,19 +111,6 @@ def test_validation_images_come_in_order(make_data, digits):
     assert np.array_equal(labels.numpy(), digits.train.labels[data.held_out])
 
 
-def test_test_images_come_in_order(make_data):
-    images, labels = drawn(make_data().test_dataloader())
-    assert images.shape == (360, 1, 8, 8)
-    assert np.bincount(labels).min() >= 34
-
-
-def test_a_single_test_image_is_not_left_out(make_folder):
-    root = make_folder(train={"cat": 1100, "dog": 2}, test={"cat": 1024, "dog": 1}, size=(1, 1))
-    config = DataConfig(source="image_folder", root=str(root), image_size=4, validation_fraction=0.5)
-    data = ImageDataModule(config, load_training(config), 4)
-    assert [len(labels) for _, labels in data.test_dataloader()] == [1024, 1]
-
-
 def test_validation_images_of_their_own_leave_all_others_for_training(folder_data):
     data = folder_data()
     assert len(drawn(data.train_dataloader())[1]) == 18
@@ -143,17 +130,17 @@ def test_everything_trains_on_validation_images_of_their_own_too(folder_data):
     assert np.bincount(labels).tolist() == [11, 12]
 
 
-def test_test_images_are_read_when_asked_for_and_not_before(folder_data, make_folder):
-    data = folder_data()
-    drawn(data.train_dataloader())
-    drawn(data.val_dataloader())
-    with pytest.raises(DataError, match="has no folder test/"):  # there is none, and nobody had noticed
-        data.test_dataloader()
+def test_there_are_no_test_images(folder_data, make_folder):
     make_folder(test={"cat": 60, "dog": 60})
-    Path(data.config.root, "test/cat/000.png").write_bytes(b"")
-    assert data.test_skipped == ()
-    assert len(drawn(data.test_dataloader())[1]) == 119
-    assert len(data.test_skipped) == 1
+    data = folder_data()
+    message = (
+        "^a training has no test images: they are read once, after the search, by tune.evaluation, .*val_dataloader"
+    )
+    with pytest.raises(NoTestImagesError, match=message):
+        data.test_dataloader()
+    trainer = L.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)
+    with pytest.raises(NoTestImagesError, match=message):
+        trainer.test(make_classifier(HParams(), data), datamodule=data)
 
 
 def test_images_are_given_with_their_channels_together_in_memory(folder_data):

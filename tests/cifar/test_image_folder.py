@@ -8,7 +8,8 @@ from PIL import Image
 from cifar.config import DataConfig
 from cifar.errors import DataError
 from cifar.image_folder import decode, read_split
-from cifar.sources import load_test, load_training
+from cifar.sources import load_training
+from cifar.testset import load_test
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 

@@ -9,7 +9,8 @@ from sklearn.datasets import load_digits
 
 from cifar.config import DataConfig
 from cifar.errors import DataError, DownloadError
-from cifar.sources import load_test, load_training, prepare_test, resolved_root
+from cifar.sources import load_training, prepare_test, resolved_root
+from cifar.testset import load_test
 
 DIGITS = DataConfig(source="digits")
 

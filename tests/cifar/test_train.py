@@ -326,9 +326,10 @@ def test_averaging_may_train_on_everything(make_data, tiny):
     assert run.steps == 5  # of 40 images each
 
 
-def test_the_test_counts_every_image_once(make_data, tiny):
-    model, data = digits_model(make_data, tiny), make_data()
-    metrics, confusion = train.test(model, data, CPU)
+def test_the_test_counts_every_image_once(make_data, make_test_data, tiny):
+    unmoved = tiny.model_copy(update={"flip": False, "translate": 0})
+    model, data = digits_model(make_data, unmoved), make_test_data()
+    metrics, confusion, with_views = train.test(model, data, CPU)
     images, labels = next(iter(data.test_dataloader()))
     with torch.no_grad():
         logits = model.eval()(images)
@@ -338,10 +339,29 @@ def test_the_test_counts_every_image_once(make_data, tiny):
     expected = np.zeros((10, 10), dtype=int)
     np.add.at(expected, (labels.numpy(), logits.argmax(1).numpy()), 1)  # the true class first
     assert confusion.tolist() == expected.tolist()
+    assert with_views.tolist() == expected.tolist(), "trained without flips and shifts"
 
 
-def test_a_second_test_of_a_model_starts_from_nought(make_data, tiny):
-    model, data = digits_model(make_data, tiny), make_data()
+def test_the_views_of_a_test_are_those_of_training(make_data, make_test_data, tiny):
+    """By hand, as in airbench's infer_mirror_translate: half for the pictures in place, half for those shifted."""
+    point = tiny.model_copy(update={"network": "resnet9", "cutout": 0, "learning_rate": 0.01})
+    model, data = fit(point, make_data(), CPU, max_epochs=8, seed=1), make_test_data()
+    _, plain, with_views = train.test(model, data, CPU)
+    images, labels = next(iter(data.test_dataloader()))
+    padded = torch.nn.functional.pad(images.float(), (1, 1, 1, 1), mode="replicate").byte()
+
+    def both_sides(some):
+        return 0.5 * model.eval()(some) + 0.5 * model(some.flip(3))
+
+    with torch.no_grad():
+        corners = [both_sides(padded[:, :, at : at + 8, at : at + 8].contiguous()) for at in (0, 2)]
+        logits = 0.5 * both_sides(images) + 0.25 * sum(corners)
+    assert int(with_views.trace()) == int((logits.argmax(1) == labels).sum())
+    assert with_views.tolist() != plain.tolist()
+
+
+def test_a_second_test_of_a_model_starts_from_nought(make_data, make_test_data, tiny):
+    model, data = digits_model(make_data, tiny), make_test_data()
     first, second = (train.test(model, data, CPU) for _ in range(2))
     assert second[0] == first[0]
     assert second[1].tolist() == first[1].tolist()

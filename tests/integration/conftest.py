@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -315,10 +315,12 @@ def call(start: Callable[..., Started]) -> Call:
 def search(call: Call, cluster: str) -> Call:
     """Calls `tune.run` on the shared cluster for a shipped space, with `--set` for each further argument."""
 
-    def run(space: str | Path, *overrides: str, name: str = "test", **variables: str) -> Finished:
+    def run(
+        space: str | Path, *overrides: str, name: str = "test", flags: Sequence[str] = (), **variables: str
+    ) -> Finished:
         file = PROJECT / "search_spaces" / space
         sets = [part for override in overrides for part in ("--set", override)]
-        arguments = ["--space", file, "--name", name, "--address", cluster, *sets]
+        arguments = ["--space", file, "--name", name, "--address", cluster, *sets, *flags]
         return call("tune.run", *arguments, **variables)
 
     return run

@@ -109,6 +109,31 @@ def test_the_report_gives_the_result_first(summary):
     assert "momentum" not in words, "the winner's optimizer has none"
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, ["gap: +5.00 points from the winner's val_accuracy"]),
+        (
+            {"with_views": {"value": 0.96, "low": 0.91, "high": 0.99}},
+            ["with augmentation: 96.00% (95 % interval 91.00% to 99.00%): flips and shifts as in training, averaged"],
+        ),
+        ({"reading": 3}, ["readings: 3 of the test set: what was chosen since the first is not blind to it"]),
+    ],
+)
+def test_what_belongs_to_the_test_accuracy_is_told_wherever_it_is(changes, words, summary, capsys):
+    told = summary("name", ("cat", "dog"))
+    told = replace(told, test=replace(told.test, **changes))
+    write_report(told)
+    print_closing(told, Console(width=160, highlight=False))
+    out, html = capsys.readouterr().out, told.directory.report.read_text().replace("&#39;", "'")
+    card = (told.directory.model / "README.md").read_text()
+    for line in words:
+        name, _, text = line.partition(": ")
+        assert re.search(rf"{name} +│ {re.escape(text)}", out)
+        assert f"Test, {name}: {text}" in html
+        assert f"| test, {name} | {text} |" in card
+
+
 def test_the_card_says_how_good_the_model_is_and_how_to_make_it_again(summary):
     told = summary("name", ("cat", "dog"))
     write_report(told)
