@@ -1,71 +1,91 @@
 """What a study says at each length of training: early stopping leaves trials of many lengths."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 
 class History:
-    """What was seen at each level. A trial is looked at once until it changes: there may be thousands."""
+    """What a study's trials show at each level. A trial is looked at once until it changes: there may be thousands.
+
+    levels: ascending. values: (trials, levels), NaN where a trial did not get, and throughout for one that diverged.
+    shows: (trials,) of bool, whether a trial has a value or diverged. Rows are in the order of the study's trials.
+    """
 
     def __init__(self, levels: Sequence[int]) -> None:
         self.levels = sorted(set(levels))
-        self._nothing = (math.nan,) * len(self.levels)
-        self._seen: dict[int, tuple[FrozenTrial, tuple[float, ...] | None]] = {}
+        self.params: list[dict[str, Any]] = []  # of each trial
+        self._trials: list[FrozenTrial] = []
+        self._open: set[int] = set()  # rows of trials that had not ended
+        self._values, self._shows = np.empty((0, len(self.levels))), np.empty(0, bool)
 
-    def comparable(self, trials: Iterable[FrozenTrial], maximize: bool, at_least: int = 0) -> list[FrozenTrial]:
-        """The trials to learn from, COMPLETE with their values at the chosen level; none if too few.
+    @property
+    def values(self) -> np.ndarray:
+        return self._values[: len(self._trials)]
+
+    @property
+    def shows(self) -> np.ndarray:
+        return self._shows[: len(self._trials)]
+
+    def look(self, trials: Sequence[FrozenTrial]) -> None:
+        """Takes in what has changed of `trials`, which are those of the last time and may be more."""
+        before = len(self._trials)
+        if len(trials) > len(self._values):  # room for as many again
+            room = 2 * len(trials) - len(self._values)
+            self._values = np.vstack([self._values, np.full((room, len(self.levels)), math.nan)])
+            self._shows = np.concatenate([self._shows, np.zeros(room, bool)])
+        # a storage gives another object where a trial changed
+        changed = [row for row in self._open if trials[row] is not self._trials[row]]
+        self._trials = list(trials)
+        self.params += [{}] * (len(trials) - before)
+        for row in (*changed, *range(before, len(trials))):
+            trial = trials[row]
+            self.params[row], self._values[row] = trial.params, self._seen(trial)
+            self._shows[row] = _is_diverged(trial) or not np.isnan(self._values[row]).all()
+            (self._open.discard if trial.state.is_finished() else self._open.add)(row)
+
+    def pending(self) -> list[FrozenTrial]:
+        """Those that are being trained and show nothing yet."""
+        running = (row for row in sorted(self._open) if self._trials[row].state is TrialState.RUNNING)
+        return [self._trials[row] for row in running if not self._shows[row]]
+
+    def comparable(self, trials: Sequence[FrozenTrial], maximize: bool, at_least: int = 0) -> list[FrozenTrial]:
+        """Of `trials` those to learn from, COMPLETE with their values at the chosen level; none if too few.
 
         The level is the highest that d + 2 trials reached, d being the number of parameters of the largest trial, and
         `at_least` so many.
         Those that were stopped, pause or train below it are left out: as bad examples they would outnumber all
         others, though many were good. Diverged ones count as the worst seen.
         """
-        trials = list(trials)
-        known = [(trial, values) for trial in trials if (values := self.values(trial)) is not None]
+        self.look(trials)
         enough = max(at_least, 2 + max((len(trial.distributions) for trial in trials), default=0))
-        for level in reversed(range(len(self.levels))):
-            seen = [values[level] for _, values in known if not math.isnan(values[level])]
-            if len(seen) >= enough:
-                break
-        else:
+        often = np.flatnonzero((~np.isnan(self.values)).sum(0) >= enough)
+        if not len(often):
             return []
-        worst = min(seen) if maximize else max(seen)
-        view = []
-        for trial, values in known:
-            if not math.isnan(values[level]):
-                view.append(_completed(trial, values[level]))
-            elif values is self._nothing:
-                view.append(_completed(trial, worst))
-        return view
+        values = self.values[self.shows]
+        at_level = values[:, often[-1]]
+        worst = np.nanmin(at_level) if maximize else np.nanmax(at_level)
+        there = np.where(np.isnan(values).all(1), worst, at_level)
+        known = zip(np.flatnonzero(self.shows).tolist(), there.tolist(), strict=True)
+        return [_completed(trials[row], value) for row, value in known if not math.isnan(value)]
 
-    def values(self, trial: FrozenTrial) -> tuple[float, ...] | None:
-        """A trial's value at each level, the last one there or before, and NaN where it did not get.
-
-        NaN at all of them for one that diverged; None for one that showed nothing.
-        """
-        remembered = self._seen.get(trial.number)
-        if remembered is not None and remembered[0] is trial:  # a storage gives another object where a trial changed
-            return remembered[1]
-        values = self._look(trial)
-        self._seen[trial.number] = trial, values
-        return values
-
-    def _look(self, trial: FrozenTrial) -> tuple[float, ...] | None:
+    def _seen(self, trial: FrozenTrial) -> list[float]:
+        """A trial's value at each level: the last one there or before."""
+        values = [math.nan] * len(self.levels)
         if trial.state is TrialState.FAIL:
-            return self._nothing if _is_diverged(trial) else None
-        values = list(self._nothing)
+            return values
         steps = sorted(trial.intermediate_values)
         reached = math.inf if trial.state is TrialState.COMPLETE else max(steps, default=-1)
         for place, level in enumerate(self.levels):
             before = [step for step in steps if step <= level]
             if level <= reached and before and math.isfinite(value := trial.intermediate_values[before[-1]]):
                 values[place] = value
-        return None if all(map(math.isnan, values)) else tuple(values)
+        return values
 
 
 def view_of(trials: list[FrozenTrial], study: Study) -> Study:

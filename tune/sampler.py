@@ -16,7 +16,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler
 from optuna.study import Study, StudyDirection
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 from threadpoolctl import ThreadpoolController
 
 from tune.history import History, view_of
@@ -169,8 +169,8 @@ class RungSampler(BaseSampler):
     def _look(self, study: Study, trial: FrozenTrial) -> Study | None:
         if trial.number < self._startup:
             return None
-        others = (other for other in study.get_trials(deepcopy=False) if other.number != trial.number)
-        seen = self._history.comparable(others, study.direction == StudyDirection.MAXIMIZE)
+        trials = study.get_trials(deepcopy=False)  # this one too, which shows nothing yet
+        seen = self._history.comparable(trials, study.direction == StudyDirection.MAXIMIZE)
         return view_of(seen, study) if seen else None
 
 
@@ -193,19 +193,13 @@ class GaussianProcess(Reseeded):
         if not search_space:
             return {}
         trials = study.get_trials(deepcopy=False)
-        params, values, pending = [], [], []
-        for other in trials:
-            if other.number == trial.number:
-                continue
-            shown = self._history.values(other)
-            if shown is not None:
-                params.append(other.params)
-                values.append(shown)
-            elif other.state is TrialState.RUNNING:
-                pending.append(other.params)
+        history = self._history
+        history.look(trials)
+        params = [history.params[row] for row in np.flatnonzero(history.shows).tolist()]
+        pending = [other.params for other in history.pending() if other.number != trial.number]
         maximize = study.direction == StudyDirection.MAXIMIZE
         try:
-            model = Model(self._cube, params, np.reshape(values, (-1, len(self._history.levels))), maximize=maximize)
+            model = Model(self._cube, params, history.values[history.shows], maximize=maximize)
         except TooFewTrialsError:
             return {}
         chance = np.random.default_rng(derived_seed(self._seed, trial.number))
