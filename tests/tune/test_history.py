@@ -1,5 +1,6 @@
 import copy
 
+import numpy as np
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
@@ -74,3 +75,23 @@ def test_a_trial_is_looked_at_again_until_it_ends(past, flat) -> None:
     assert 0 not in [trial.number for trial in history.comparable([going, *others], maximize=True)]
     ended = past(flat(8, 0.3), number=0, a=0.5)
     assert [trial.value for trial in history.comparable([ended, *others], maximize=True)] == [0.3, 0.5, 0.5, 0.5]
+
+
+def test_rows_of_a_study_that_grows_and_changes_are_those_of_one_seen_at_once(past, flat) -> None:
+    history, trials = History(LEVELS), []
+    for number in range(40):
+        trials.append(past({}, TrialState.RUNNING, number=number, a=number / 40))
+        history.look(trials)
+        assert history.pending() == [
+            trial for trial in trials if trial.state is TrialState.RUNNING and not trial.intermediate_values
+        ]
+        if number > 2:  # one goes on, another one ends
+            trials[number - 1] = past(flat(2, number), TrialState.RUNNING, number=number - 1, a=0.5)
+            broken = {"state": TrialState.FAIL, "why": "diverged"} if number % 5 == 0 else {}
+            trials[number - 2] = past(flat(8, number), number=number - 2, a=0.5, **broken)
+    history.look(trials)
+    at_once = History(LEVELS)
+    at_once.look(trials)
+    np.testing.assert_array_equal(history.values, at_once.values)
+    np.testing.assert_array_equal(history.shows, at_once.shows)
+    assert history.params == at_once.params == [trial.params for trial in trials]
