@@ -1,11 +1,11 @@
 """The test set, read once: its only reader."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from tune.experiment import ExperimentDir, git_commit, versions
-from tune.ledger import Reading, file_hash, note
+from tune.ledger import Reading, complete, file_hash, note, read
 from tune.spec import Experiment
 
 if TYPE_CHECKING:
@@ -75,13 +75,27 @@ def evaluate(
     before: int,
     loggers: list["Logger"],
 ) -> Evaluation:
-    """Reads the test set with `model`, which is saved in `directory` already, and notes the reading in the ledger.
+    """Reads the test set with `model`, which is saved in `directory` already; the ledger knows before it begins.
 
+    A reading of the same model that was cut short is the same reading: no other figures can come of it.
     made_from: what the model was made from; before: how often the test set was read for this experiment.
     """
     from cifar.testset import EvaluationDataModule
     from cifar.train import test
 
+    reading = Reading(
+        time=datetime.now(UTC).isoformat(timespec="seconds"),
+        model=file_hash(directory.model / "model.ckpt"),
+        git_commit=git_commit(),
+        version=versions().get("cifar-tune", ""),
+        made_from=made_from,
+    )
+    known = read(directory.ledger)
+    number = max(before, len(known))
+    if not (known and known[-1].model == reading.model and not known[-1].figures):  # else that one goes on
+        note(directory.ledger, reading)
+        directory.publish(directory.ledger)
+        number += 1
     module = EvaluationDataModule(experiment.data, data, model.point.batch_size)
     metrics, confusion, of_views = test(model, module, experiment.trainer, loggers=loggers)
     total = int(confusion.sum())
@@ -95,19 +109,12 @@ def evaluate(
         confusion=confusion.tolist(),
         skipped=list(module.test.skipped),
         with_views=asdict(with_views) if model.augment.has_views else None,
-        reading=before + 1,
+        reading=number,
     )
-    reading = Reading(
-        time=datetime.now(UTC).isoformat(timespec="seconds"),
-        model=file_hash(directory.model / "model.ckpt"),
-        made_from=made_from,
-        git_commit=git_commit(),
-        version=versions().get("cifar-tune", ""),
-        accuracy=figures.accuracy,
-        images=figures.images,
-        figures=asdict(figures),
+    complete(
+        directory.ledger,
+        replace(reading, accuracy=figures.accuracy, images=figures.images, figures=asdict(figures)),
     )
-    note(directory.ledger, reading)
     directory.publish(directory.ledger)
     return figures
 

@@ -91,7 +91,7 @@ class ExperimentDir:
                 self.remote.upload(file, file.relative_to(self.path).as_posix())
 
     def fetch(self, *files: Path) -> None:
-        """Downloads `files`, or all that `publish` uploads, so that the local copy is as the remote one."""
+        """Makes the local copy of `files`, or of all that `publish` uploads, what the remote one is; or is not."""
         if self.remote is None:
             return
         self.path.mkdir(parents=True, exist_ok=True)
@@ -99,6 +99,10 @@ class ExperimentDir:
             name = file.relative_to(self.path).as_posix()
             if self.remote.exists(name):
                 self.remote.download(name, file)
+            elif file.is_dir():
+                shutil.rmtree(file)
+            else:
+                file.unlink(missing_ok=True)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -6,27 +6,32 @@ the first reading is blind, a later one of the same experiment is not, and says 
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tune.errors import LedgerError
+from tune.experiment import write_text
+
+_REPAIR = "put the file back as it was, or take it away and go on with --again: the readings stay counted"
 
 
 @dataclass(frozen=True)
 class Reading:
-    """One reading. model: a hash of the model's file; made_from: what that was made from; figures: what came out."""
+    """One reading. model: a hash of the model's file; made_from: what that was made from; figures: what came out.
+
+    Noted before it begins, without figures, so that one that was cut short is known too.
+    """
 
     time: str
     model: str
-    made_from: dict[str, Any]
     git_commit: str
     version: str
-    accuracy: float
-    images: int
-    figures: dict[str, Any]
+    accuracy: float | None = None
+    images: int = 0
+    made_from: dict[str, Any] = field(default_factory=dict)
+    figures: dict[str, Any] = field(default_factory=dict)
 
 
 def read(ledger: Path) -> list[Reading]:
@@ -40,33 +45,37 @@ def read(ledger: Path) -> list[Reading]:
         try:
             readings.append(Reading(**json.loads(line)))
         except (ValueError, TypeError):
-            raise LedgerError(f"{ledger}:{number}: {line[:60]!r} is no reading of the test set; put it back") from None
+            raise LedgerError(f"{ledger}:{number}: {line[:60]!r} is no reading of the test set; {_REPAIR}") from None
     return readings
 
 
 def note(ledger: Path, reading: Reading) -> None:
     """Adds a line, which is on the disk when this returns."""
-    with ledger.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(asdict(reading)) + "\n")
-        stream.flush()
-        os.fsync(stream.fileno())
+    _write(ledger, [*_lines(ledger), reading])
 
 
-def seal(ledger: Path, count: int) -> dict[str, Any]:
-    """What `check` needs to tell later whether all lines are still there. count: of readings up to now."""
+def complete(ledger: Path, reading: Reading) -> None:
+    """Puts `reading` in the place of the last line, which was it without its figures."""
+    _write(ledger, [*_lines(ledger)[:-1], reading])
+
+
+def seal(ledger: Path, before: Mapping[str, Any], count: int) -> dict[str, Any]:
+    """What `check` needs to tell later whether all lines are still there. before: the last seal; count: of readings."""
     lines = _lines(ledger)
-    return {"readings": count, "lines": len(lines), "digest": _digest(lines)}
+    return {"readings": max(count, before.get("readings", 0)), "lines": len(lines), "digest": _digest(lines)}
+
+
+def holds(ledger: Path, sealed: Mapping[str, Any]) -> bool:
+    """Whether all readings that were `sealed` are there, as they were."""
+    lines, count = _lines(ledger), sealed.get("lines", 0)
+    return not count or _digest(lines[:count]) == sealed["digest"]
 
 
 def check(ledger: Path, sealed: Mapping[str, Any]) -> None:
     """Raises LedgerError if one of the readings that were `sealed` is gone or changed."""
-    lines, count = _lines(ledger), sealed.get("lines", 0)
-    if count and _digest(lines[:count]) != sealed["digest"]:
-        of = "the line" if count == 1 else f"one of the {count} lines"
-        raise LedgerError(
-            f"{ledger}: {of} that the study knows of is gone or was changed; put the file back, or add --again, which "
-            "reads the test set once more and says so in the report"
-        )
+    if not holds(ledger, sealed):
+        of = "the line" if sealed["lines"] == 1 else f"one of the {sealed['lines']} lines"
+        raise LedgerError(f"{ledger}: {of} that the study knows of is gone or was changed; {_REPAIR}")
 
 
 def readings(ledger: Path, sealed: Mapping[str, Any]) -> int:
@@ -77,6 +86,11 @@ def readings(ledger: Path, sealed: Mapping[str, Any]) -> int:
 def file_hash(file: Path) -> str:
     """Of a model's file, as readings name it."""
     return hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest()
+
+
+def _write(ledger: Path, lines: list[bytes | Reading]) -> None:
+    told = [json.dumps(asdict(line)) if isinstance(line, Reading) else line.decode() for line in lines]
+    write_text(ledger, "".join(f"{line}\n" for line in told))
 
 
 def _lines(ledger: Path) -> list[bytes]:

@@ -234,8 +234,9 @@ def _on_cluster(job: _Job, console: "Console") -> "tuple[ExperimentDir, Evaluati
                 cpus = max(node.cpus for node in nodes) if job.where.address is None else share.cpus
                 made = _retrained(experiment, shared, chosen, directory, tracked, readings, cpus, share.gpus, console)
                 record.retrain_seconds = time.monotonic() - began
-            if record.test_readings != (sealed := ledger.seal(directory.ledger, made.test.reading)):
-                record.test_readings = sealed
+                record.test_readings = ledger.seal(directory.ledger, record.test_readings, made.test.reading)
+            elif ledger.holds(directory.ledger, record.test_readings):  # and may hold one more, noted before a kill
+                record.test_readings = ledger.seal(directory.ledger, record.test_readings, made.test.reading)
             summary = Summary(
                 experiment=experiment,
                 directory=directory,
@@ -278,6 +279,8 @@ def _searched(
     if job.repeat:
         notes.append(f"failed trials that run again: {record.repeat_failed()}")
     ended = len(record.ended())
+    if record.test_readings and not job.where.again and (job.repeat or ended < experiment.trials):
+        notes.append("the test set was read already: to make a model of another winner, --again will be needed")
     share, packing = packed(experiment, shared, nodes, share, experiment.trials - ended)
     for line in filter(None, [note, *notes, packing]):
         console.print(line, markup=False, soft_wrap=True)

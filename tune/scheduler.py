@@ -36,8 +36,9 @@ class ConductedScheduler(FIFOScheduler):
         """
         if self.conductor.interrupted and (pending := self.conductor.pending):
             for trial in list(tune_controller.get_live_trials()):
-                if trial.config["number"] in pending:
+                if trial.config["number"] in pending and trial.status == RayTrial.PENDING:
                     self.conductor.withdrawn(trial.config["number"])
+                    trial.init_local_path()  # else Ray trips over a trial that has no folder when it tells its results
                     tune_controller.stop_trial(trial)
         return None
 

@@ -68,13 +68,16 @@ def already_made(experiment: Experiment, winner: Trial, directory: ExperimentDir
         return None
     if metrics.get("made_from") != _made_from(experiment, winner):
         return None
+    file = directory.model / "model.ckpt"
+    if not file.exists() or metrics.get("model") != file_hash(file):  # of a retrain that was killed
+        return None
     return Made(Evaluation(**metrics["test"]), metrics["onnx_error"])
 
 
 def reading_of(experiment: Experiment, winner: Trial, directory: ExperimentDir) -> Reading | None:
     """The last reading of the test set, if its model is the one in model/, made of this winner in this way.
 
-    So it is where a session was killed between the reading and its end. Raises LedgerError as `tune.ledger.read`.
+    So it is where a session was killed after the reading began. Raises LedgerError as `tune.ledger.read`.
     """
     readings, file = read(directory.ledger), directory.model / "model.ckpt"
     if not readings or readings[-1].made_from != _made_from(experiment, winner) or not file.exists():
@@ -92,7 +95,8 @@ def check_unread(
     before = readings(directory.ledger, sealed)
     if before and not again and reading_of(experiment, winner, directory) is None:
         last = read(directory.ledger)[-1:]
-        of = f" on {last[0].time} for the model of trial {last[0].made_from.get('trial')}" if last else ""
+        trial = f" for the model of trial {last[0].made_from['trial']}" if last and last[0].made_from else ""
+        of = f" on {last[0].time}{trial}" if last else ""
         raise LedgerError(
             f"the test set was read{of}, and the model of trial {winner.number} is to be made anew: what is chosen "
             "after the first reading is not blind to it; to read it once more, and have the report say so, add --again"
@@ -131,17 +135,25 @@ def make_model(
     """Retrains the winner, saves the model, reads the test set, exports, and leaves model/ complete.
 
     before: how often the test set was read for this experiment. Where the last time was for this very model, since
-    a session was killed after it, the test set is not read again. `say` hears what is being done. A network that ONNX
-    cannot express costs the export only. Raises DataError if the images cannot be read.
+    a session was killed after it, it counts as one, and what came out is not asked for again. `say` hears what is
+    being done. A network that ONNX cannot express costs the export only. Raises DataError if the images cannot be read.
     """
     from cifar.train import load
 
     directory.fetch(directory.ledger, directory.model)
     directory.model.mkdir(parents=True, exist_ok=True)
-    if known := reading_of(experiment, winner, directory):
-        model, figures = load(directory.model / "model.ckpt"), Evaluation(**known.figures)
+    known = reading_of(experiment, winner, directory)
+    model = load(directory.model / "model.ckpt") if known else None
+    if known and known.figures:
+        figures = Evaluation(**known.figures)
     else:
-        model, figures = _retrain(experiment, data, winner, directory, tracking, before, say)
+        hparams = HParams(**winner.hparams)
+        with loggers(tracking, "final", directory.model / "tensorboard", hparams) as made:
+            if model is None:
+                model = _retrain(experiment, data, winner, directory, tracking, made, say)
+            say("evaluating")
+            figures = evaluate(experiment, model, data, directory, _made_from(experiment, winner), before, made)
+    assert model is not None, "loaded or trained"
     say("exporting")
     difference, onnx_error = _export(model, data, directory.model / "model.onnx")
     _save_example(data, directory.model / "example.png")
@@ -153,6 +165,7 @@ def make_model(
         "onnx_largest_difference": difference,
         "onnx_error": onnx_error,
         "made_from": _made_from(experiment, winner),
+        "model": file_hash(directory.model / "model.ckpt"),
     }
     write_text(directory.model / "metrics.json", json.dumps(record, indent=2) + "\n")
     directory.publish(directory.model)
@@ -165,30 +178,27 @@ def _retrain(
     winner: Trial,
     directory: ExperimentDir,
     tracking: Tracking,
-    before: int,
+    made: list["Logger"],
     say: Say,
-) -> tuple["ImageClassifier", Evaluation]:
+) -> "ImageClassifier":
+    """The model, saved."""
     from cifar.datamodule import ImageDataModule
     from cifar.train import load, save
 
     hparams = HParams(**winner.hparams)
     everything = experiment.retrain.on == "train+validation"
     module = ImageDataModule(experiment.data, data, hparams.batch_size, everything=everything)
-    curves = directory.model / "tensorboard"
     if experiment.retrain.start == "checkpoint":
         with _checkpoint(experiment, winner, directory) as file:
             model = load(file)
     else:
-        with loggers(tracking, "afresh", curves / "afresh", hparams) as made:
-            model = _train_afresh(experiment, hparams, module, made, say)
-    with loggers(tracking, "final", curves, hparams) as made:
-        model = _average(experiment, model, module, made, say)
-        with whole(directory.model / "model.ckpt") as file:
-            save(model, file)
-        directory.publish(directory.model / "model.ckpt")
-        say("evaluating")
-        figures = evaluate(experiment, model, data, directory, _made_from(experiment, winner), before, made)
-    return model, figures
+        with loggers(tracking, "afresh", directory.model / "tensorboard" / "afresh", hparams) as afresh:
+            model = _train_afresh(experiment, hparams, module, afresh, say)
+    model = _average(experiment, model, module, made, say)
+    with whole(directory.model / "model.ckpt") as file:
+        save(model, file)
+    directory.publish(directory.model / "model.ckpt")
+    return model
 
 
 def _validated(experiment: Experiment, model: "ImageClassifier", data: "TrainingData") -> dict[str, float]:

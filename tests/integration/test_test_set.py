@@ -31,6 +31,21 @@ def test_a_second_reading_is_asked_for_and_marked(search, folder, row):
     assert (model / "model.ckpt").read_bytes() == weights
     assert json.loads((model / "metrics.json").read_text())["test"]["accuracy"] == json.loads(line)["accuracy"]
 
+    # one that was killed while it read: it is the same reading
+    (model / "metrics.json").unlink()
+    ledger.write_text(json.dumps({**json.loads(line), "accuracy": None, "images": 0, "figures": {}}) + "\n")
+    refused = search("quickstart.yaml", *SETTINGS, flags=("--resume",))
+    assert refused.code == 2, "the study knew of its figures"
+    assert re.search(
+        rf"^error: {ledger}: the line that the study knows of is gone or was changed; .* --again", refused.err
+    )
+    done = search("quickstart.yaml", *SETTINGS, flags=("--resume", "--again"))
+    assert done.code == 0, done.err
+    (line,) = ledger.read_text().splitlines()
+    assert json.loads(line)["accuracy"] == json.loads((model / "metrics.json").read_text())["test"]["accuracy"]
+    assert (model / "model.ckpt").read_bytes() == weights
+    assert "readings" not in done.out
+
     # another model of the same experiment
     changed = (*SETTINGS, "retrain.learning_rate=0.001")
     refused = search("quickstart.yaml", *changed, flags=("--resume",))
