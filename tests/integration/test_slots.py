@@ -41,14 +41,17 @@ def test_both_slots_keep_their_processes(search, own, folder, noted):
     assert len({process for process, _ in noted()[:8]}) == 2
 
 
-# Searches with a trainable that ends at once, in a cluster of its own.
+# Searches with a trainable that ends at once, in a cluster of its own; with a second argument it is told to end as soon
+# as that many trials were handed out, of which the last has no slot yet.
 INSTANT = """
-import os, sys
+import os, signal, sys
 from pathlib import Path
 import ray
 from ray import tune as ray_tune
 from rich.console import Console
 from tune import cluster, experiment as experiments, spec
+from tune.conductor import Conductor
+from tune.errors import InterruptedSearchError
 from tune.open_study import open_study
 from tune.progress import Progress
 from tune.search import search
@@ -59,6 +62,20 @@ def instant(config, task):
         print(os.getpid(), file=file)
     ray_tune.report({"epoch": 1, "val_accuracy": 0.5})
 
+handed_out = []
+choose = Conductor.next
+
+def handed_out_and_interrupted(conductor):
+    start = choose(conductor)
+    if start not in (None, "finished"):
+        handed_out.append(start)
+        if len(handed_out) == int(sys.argv[2]):
+            os.kill(os.getpid(), signal.SIGTERM)
+    return start
+
+if len(sys.argv) > 2:
+    Conductor.next = handed_out_and_interrupted
+
 experiment = spec.load(Path(sys.argv[1]), ("search.trials=60", "search.sampler=random", "scheduler.max_epochs=1"))
 directory = experiments.reserve("experiments", "instant")
 experiments.begin(directory, experiment, "", "", None, "")
@@ -66,21 +83,42 @@ record, _ = open_study(experiment, directory, "experiments", None, "", resume=Fa
 with cluster.connected(None), Progress(experiment, 2, Console(file=open(os.devnull, "w"))) as progress:
     share = cluster.Share(os.cpu_count() / 2, 0, 2)
     off = Tracking("", "", None, "")
-    trials, _ = search(experiment, ray.put(None), directory, record, share, off, progress, instant)
-assert len(trials) == 60
+    try:
+        search(experiment, ray.put(None), directory, record, share, off, progress, instant)
+    except InterruptedSearchError:
+        print("interrupted")
+print(*[trial.state for trial in record.trials()])
 """
 
 
-def test_trials_that_end_at_once_fill_every_slot_too(own, folder):
+@pytest.fixture
+def instant(own, folder):
+    """Runs it; what it printed, and how often each process trained."""
+
+    def run(*arguments: str) -> tuple[list[str], Counter[str]]:
+        (folder / "instant.py").write_text(INSTANT.replace('Path("processes")', f"Path({str(folder / 'processes')!r})"))
+        environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+        command = [sys.executable, "instant.py", str(own("linear")), *arguments]
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=200)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines(), Counter((folder / "processes").read_text().split())
+
+    return run
+
+
+def test_trials_that_end_at_once_fill_every_slot_too(instant):
     """Left to itself, Ray takes back the process that comes for a second trial when the first has ended before."""
-    (folder / "instant.py").write_text(INSTANT.replace('Path("processes")', f"Path({str(folder / 'processes')!r})"))
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
-    command = [sys.executable, "instant.py", str(own("linear"))]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stderr
-    processes = Counter((folder / "processes").read_text().split())
+    (*_, states), processes = instant()
+    assert states.split() == ["completed"] * 60
     assert len(processes) == 2
     assert min(processes.values()) > 10, processes
+
+
+def test_a_trial_that_has_no_slot_yet_does_not_begin_once_the_search_is_told_to_end(instant):
+    (*_, interrupted, states), processes = instant("9")
+    assert interrupted == "interrupted"
+    assert states.split().count("completed") == processes.total() < 9
+    assert set(states.split()) == {"completed", "paused"}
 
 
 def test_the_driver_imports_neither_torch_nor_lightning(search, own):
