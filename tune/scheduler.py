@@ -38,7 +38,9 @@ class ConductedScheduler(FIFOScheduler):
             for trial in list(tune_controller.get_live_trials()):
                 if trial.config["number"] in pending and trial.status == RayTrial.PENDING:
                     self.conductor.withdrawn(trial.config["number"])
-                    trial.init_local_path()  # else Ray trips over a trial that has no folder when it tells its results
+                    # without a folder Ray trips over it when all is over, and without a result it prints a line
+                    trial.init_local_path()
+                    trial.run_metadata.last_result = {EPOCH: 0}
                     tune_controller.stop_trial(trial)
         return None
 
