@@ -59,9 +59,8 @@ class ImageDataModule(L.LightningDataModule):
     """The images of one training, and no test images.
 
     `data` is what `cifar.sources.load_training` gave. `everything` trains on the validation images too, and leaves
-    none to validate on. `augment` is what changes the
-    training images; where its flip is alternating, each is mirrored every second epoch (Jordan, "94% on
-    CIFAR-10 in 3.29 Seconds on a Single GPU", 2024, arXiv:2404.00498).
+    none to validate on. `augment` is what changes the training images; where its flip is alternating, each is mirrored
+    every second epoch (Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU", 2024, arXiv:2404.00498).
     """
 
     def __init__(self, config: DataConfig, data: TrainingData, batch_size: int, *, everything: bool = False) -> None:

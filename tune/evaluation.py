@@ -48,11 +48,6 @@ class Evaluation:
     reading: int = 1
 
     @property
-    def plain(self) -> Accuracy:
-        """Of the images as they are."""
-        return Accuracy(self.accuracy, self.low, self.high)
-
-    @property
     def augmented(self) -> Accuracy | None:
         """With test-time augmentation, if there is any."""
         return Accuracy(**self.with_views) if self.with_views else None

@@ -228,14 +228,15 @@ def _on_cluster(job: _Job, console: "Console") -> "tuple[ExperimentDir, Evaluati
             if chosen is None:
                 raise SearchFailedError("no trial has both a value and a checkpoint", "")
             made = winner.already_made(experiment, chosen, directory)
+            fresh = made is None
             if made is None:
                 began = time.monotonic()
                 readings = winner.check_unread(experiment, chosen, directory, record.test_readings, job.where.again)
                 cpus = max(node.cpus for node in nodes) if job.where.address is None else share.cpus
                 made = _retrained(experiment, shared, chosen, directory, tracked, readings, cpus, share.gpus, console)
                 record.retrain_seconds = time.monotonic() - began
-                record.test_readings = ledger.seal(directory.ledger, record.test_readings, made.test.reading)
-            elif ledger.holds(directory.ledger, record.test_readings):  # and may hold one more, noted before a kill
+            # one that was made before may have a reading since the last seal, noted before a kill
+            if fresh or ledger.holds(directory.ledger, record.test_readings):
                 record.test_readings = ledger.seal(directory.ledger, record.test_readings, made.test.reading)
             summary = Summary(
                 experiment=experiment,

@@ -68,8 +68,7 @@ def already_made(experiment: Experiment, winner: Trial, directory: ExperimentDir
         return None
     if metrics.get("made_from") != _made_from(experiment, winner):
         return None
-    file = directory.model / "model.ckpt"
-    if not file.exists() or metrics.get("model") != file_hash(file):  # of a retrain that was killed
+    if not _is_there(directory, metrics.get("model")):  # but the file of a retrain that was killed
         return None
     return Made(Evaluation(**metrics["test"]), metrics["onnx_error"])
 
@@ -79,10 +78,16 @@ def reading_of(experiment: Experiment, winner: Trial, directory: ExperimentDir) 
 
     So it is where a session was killed after the reading began. Raises LedgerError as `tune.ledger.read`.
     """
-    readings, file = read(directory.ledger), directory.model / "model.ckpt"
-    if not readings or readings[-1].made_from != _made_from(experiment, winner) or not file.exists():
+    known = read(directory.ledger)
+    if not known or known[-1].made_from != _made_from(experiment, winner):
         return None
-    return readings[-1] if readings[-1].model == file_hash(file) else None
+    return known[-1] if _is_there(directory, known[-1].model) else None
+
+
+def _is_there(directory: ExperimentDir, model: str | None) -> bool:
+    """Whether the model in model/ is the one whose file has that hash."""
+    file = directory.model / "model.ckpt"
+    return file.exists() and file_hash(file) == model
 
 
 def check_unread(

@@ -17,6 +17,7 @@ from tune.conductor import Conductor
 from tune.errors import SpecError
 from tune.experiment import ExperimentDir
 from tune.open_study import open_study
+from tune.space import Space
 from tune.spec import Experiment, load
 from tune.trials import Start, Trial
 
@@ -216,6 +217,18 @@ def session(storage: Path, experiment: Callable[..., Experiment]) -> Callable[..
         return Session(experiment(*fields), storage / folder, **options)
 
     return make
+
+
+@pytest.fixture
+def space(experiment: Callable[..., Experiment]) -> Space:
+    """That of an experiment without more."""
+    return experiment().space
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Path:
+    """Where a study's journal is going to be."""
+    return tmp_path / "study.journal"
 
 
 @pytest.fixture

@@ -68,31 +68,34 @@ def test_a_killed_search_goes_on_with_what_it_had_proposed(session, rates):
     assert after.trials[1].hparams["learning_rate"] == rates(before)[1]
 
 
+ONE_SLOT = (*PROMOTE[:-1], "search.sampler=gp", "search.trials=12")
+
+
+def end_the_trial_in_its_slot(one):
+    (number,) = one.epoch
+    while not one.train(number):
+        pass
+
+
 @pytest.mark.parametrize("steps", [4, 9, 13, 14, 15])
 def test_an_interrupted_search_proposes_from_what_it_would_have_known(session, rates, steps):
-    one_slot = (*PROMOTE[:-1], "search.sampler=gp", "search.trials=12")
-    undisturbed = session(*one_slot).run()
-    before = session(*one_slot, folder="other").run(steps=steps)
-    (number,) = before.epoch
-    while not before.train(number):
-        pass
+    undisturbed = session(*ONE_SLOT).run()
+    before = session(*ONE_SLOT, folder="other").run(steps=steps)
+    end_the_trial_in_its_slot(before)
     started = before.start()
     before.conductor.interrupt()  # Ray has not asked again since it gave a trial its slot
     before.start()
     before.train(started.trial.number)
     before.close()
-    after = session(*one_slot, folder="other").run()
+    after = session(*ONE_SLOT, folder="other").run()
     assert rates(after) == rates(undisturbed)
 
 
 @pytest.mark.parametrize("steps", [4, 9, 13])
 def test_a_trial_that_was_withdrawn_before_it_had_its_slot_comes_first_later(session, rates, steps):
-    one_slot = (*PROMOTE[:-1], "search.sampler=gp", "search.trials=12")
-    undisturbed = session(*one_slot).run()
-    before = session(*one_slot, folder="other").run(steps=steps)
-    (number,) = before.epoch
-    while not before.train(number):
-        pass
+    undisturbed = session(*ONE_SLOT).run()
+    before = session(*ONE_SLOT, folder="other").run(steps=steps)
+    end_the_trial_in_its_slot(before)
     proposed = len(before.record.study.trials)
     pending = before.conductor.next().trial.number
     assert before.conductor.next() is None
@@ -103,7 +106,7 @@ def test_a_trial_that_was_withdrawn_before_it_had_its_slot_comes_first_later(ses
     before.conductor.ended(pending)
     assert before.conductor.next() == "finished"
     before.close()
-    after = session(*one_slot, folder="other")
+    after = session(*ONE_SLOT, folder="other")
     assert after.fill() == [pending]
     assert rates(after.run()) == rates(undisturbed)
 

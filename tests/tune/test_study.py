@@ -20,16 +20,6 @@ def record():
     return StudyRecord(InMemoryStorage(), "name", RandomSampler(seed=0), maximize=True, resume=False)
 
 
-@pytest.fixture
-def space(experiment):
-    return experiment().space
-
-
-@pytest.fixture
-def journal(tmp_path) -> Path:
-    return tmp_path / "study.journal"
-
-
 def reopened(journal: Path) -> StudyRecord:
     return StudyRecord(journal_storage(journal), "name", RandomSampler(seed=0), maximize=True, resume=True)
 

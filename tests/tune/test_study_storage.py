@@ -11,16 +11,6 @@ from tune.study import StudyRecord
 from tune.study_storage import absolute_url, journal_storage, read_journal, url_storage
 
 
-@pytest.fixture
-def space(experiment):
-    return experiment().space
-
-
-@pytest.fixture
-def journal(tmp_path) -> Path:
-    return tmp_path / "study.journal"
-
-
 def reopened(journal: Path) -> StudyRecord:
     return StudyRecord(journal_storage(journal), "name", RandomSampler(seed=0), maximize=True, resume=True)
 
@@ -65,10 +55,12 @@ def test_the_lock_of_a_killed_process_is_taken_away(journal, space):
 
 def test_a_journal_is_read_without_being_changed(journal, space):
     record = reopened(journal)
-    record.report(record.propose(space).number, 1, 0.5)
+    trial = record.propose(space)
+    trial.state, trial.values = "completed", {1: 0.5}
+    record.end(trial)
     content = journal.read_bytes()
     name, trials = read_journal(journal)
-    assert (name, [trial.intermediate_values for trial in trials]) == ("name", [{1: 0.5}])
+    assert (name, [trial.value for trial in trials]) == ("name", [0.5])
     assert journal.read_bytes() == content
 
 
