@@ -15,7 +15,7 @@ from tune.sections import ResourcesConfig
 from tune.storage import Storage, probe
 
 # Settings of Ray for driver and workers.
-_ENVIRONMENT = {
+ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # curves are in the study and in TensorBoard files already
     "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",  # for a stopped trial to close its files before its actor is reused
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is ours
@@ -26,6 +26,8 @@ _ENVIRONMENT = {
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # a search goes on from the study, so Ray need not save its own state
     "RAY_AIR_NEW_OUTPUT": "0",  # the display is ours
     "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # errors of trials are told once, by us
+    "RAY_enable_worker_prestart": "0",  # with another environment than trials have, so that none of them would be used
+    "RAY_prestart_worker_first_driver": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's coming default, and without it a warning on every start
 }
 _CONNECT_S = 5
@@ -58,12 +60,12 @@ class Share:
 
 
 @contextmanager
-def connected(address: str | None) -> Iterator[list[Node]]:
+def connected(address: str | None, python: str | None = None) -> Iterator[list[Node]]:
     """A Ray cluster, started on this machine unless `address` names one; its nodes. Left or stopped at the end.
 
     Raises ResourcesError if none answers at `address`.
     """
-    os.environ.update(_ENVIRONMENT)
+    os.environ.update(ENVIRONMENT)
     import ray
 
     for name in ("ray.tune", "ray.train"):  # what matters of their errors is told by us
@@ -73,9 +75,10 @@ def connected(address: str | None) -> Iterator[list[Node]]:
         _check_listening(address)
     try:
         if address is None:
-            ray.init(address="local", include_dashboard=False, **options)
+            runtime_env = {"py_executable": python} if python else None
+            ray.init(address="local", include_dashboard=False, runtime_env=runtime_env, **options)
         else:
-            ray.init(address=address, runtime_env={"env_vars": _ENVIRONMENT}, **options)
+            ray.init(address=address, runtime_env={"env_vars": ENVIRONMENT}, **options)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         if address is None:

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tune.images import SharedImages
     from tune.spec import Experiment
     from tune.study import StudyRecord
+    from tune.summary import Summary
     from tune.tracking import Tracking
     from tune.trials import Trial
     from tune.winner import Made
@@ -149,6 +150,18 @@ def run(
     its failed trials too. Raises UserError for what the user can repair, SearchFailedError if no trial gave a value,
     InterruptedSearchError after Ctrl-C or SIGTERM.
     """
+    from tune import fork_server
+
+    starts_ray = where.address is None
+    with fork_server.serving() if starts_ray else nullcontext() as python:  # before all else, since it takes longest
+        job, console = _prepared(file, overrides, name, where, resume=resume, repeat=repeat)
+        return _on_cluster(job, python, console)
+
+
+def _prepared(
+    file: Path | None, overrides: tuple[str, ...], name: str | None, where: Where, *, resume: bool, repeat: bool
+) -> "tuple[_Job, Console]":
+    """What can be found out without the cluster, the user's mistakes first."""
     from dataclasses import replace
 
     from rich.console import Console
@@ -181,8 +194,7 @@ def run(
         rooted = experiment.data.model_copy(update={"root": str(sources.resolved_root(experiment.data))})
         experiment = replace(experiment, data=rooted)
     before = check_same(directory, experiment, data.fingerprint, where.study) if resume else None
-    job = _Job(experiment, directory, data, where, before, repeat)
-    return _on_cluster(job, console)
+    return _Job(experiment, directory, data, where, before, repeat), console
 
 
 @dataclass(frozen=True)
@@ -197,67 +209,86 @@ class _Job:
     repeat: bool
 
 
-def _on_cluster(job: _Job, console: "Console") -> "tuple[ExperimentDir, Evaluation]":
+def _on_cluster(job: _Job, python: str | None, console: "Console") -> "tuple[ExperimentDir, Evaluation]":
+    from tune import cluster
+    from tune.interrupts import resumable
+
+    # around the cluster's end, too: the second of two signals may come then
+    with resumable(begun=job.before is not None) as work, cluster.connected(job.where.address, python) as nodes:
+        job, study = _begun(job, nodes)
+        work.begun = True
+        with job.directory.locked():
+            summary = _made(job, nodes, study, console)
+    from tune.summary import print_closing
+
+    print_closing(summary, console)
+    return job.directory, summary.test
+
+
+def _begun(job: _Job, nodes: "list[Node]") -> "tuple[_Job, str]":
+    """What runs on these nodes, noted in the experiment directory; and the database's URL, to be shown."""
     from dataclasses import replace
 
-    from tune import cluster, images, ledger, winner
+    from tune import cluster
     from tune import experiment as experiments
+    from tune.study_storage import shown_url
+
+    experiment = job.experiment
+    share = cluster.share(experiment.resources, nodes, experiment.trainer.accelerator)
+    if not share.gpus and experiment.trainer.accelerator == "auto":  # leave the GPUs to those who asked
+        on_cpu = experiment.trainer.model_copy(update={"accelerator": "cpu"})
+        experiment = replace(experiment, trainer=on_cpu)
+    study = shown_url(job.where.study) if job.where.study else ""
+    experiments.begin(job.directory, experiment, experiments.command_line(), job.data.fingerprint, job.before, study)
+    return replace(job, experiment=experiment), study
+
+
+def _made(job: _Job, nodes: "list[Node]", study: str, console: "Console") -> "Summary":
+    """Searches, makes the model and writes the report."""
+    from tune import cluster, images, ledger, winner
     from tune.importance import importances
-    from tune.interrupts import resumable
     from tune.open_study import levels
     from tune.report import write_report
-    from tune.study_storage import shown_url
-    from tune.summary import Summary, print_closing
+    from tune.summary import Summary
 
     experiment, directory, data = job.experiment, job.directory, job.data
-    # around the cluster's end, too: the second of two signals may come then
-    with resumable(begun=job.before is not None) as work, cluster.connected(job.where.address) as nodes:
-        share = cluster.share(experiment.resources, nodes, experiment.trainer.accelerator)
-        if not share.gpus and experiment.trainer.accelerator == "auto":  # leave the GPUs to those who asked
-            on_cpu = experiment.trainer.model_copy(update={"accelerator": "cpu"})
-            experiment = replace(experiment, trainer=on_cpu)
-        study = shown_url(job.where.study) if job.where.study else ""
-        command = experiments.command_line()
-        experiments.begin(directory, experiment, command, data.fingerprint, job.before, study)
-        work.begun = True
-        with directory.locked():
-            cluster.preflight(directory.place, nodes if job.where.address else [])  # else all is on this machine
-            shared = images.share(data)
-            trials, tracked, record = _searched(replace(job, experiment=experiment), shared, nodes, share, console)
-            chosen = winner.choose(experiment, trials, directory)
-            if chosen is None:
-                raise SearchFailedError("no trial has both a value and a checkpoint", "")
-            made = winner.already_made(experiment, chosen, directory)
-            fresh = made is None
-            if made is None:
-                began = time.monotonic()
-                readings = winner.check_unread(experiment, chosen, directory, record.test_readings, job.where.again)
-                cpus = max(node.cpus for node in nodes) if job.where.address is None else share.cpus
-                made = _retrained(experiment, shared, chosen, directory, tracked, readings, cpus, share.gpus, console)
-                record.retrain_seconds = time.monotonic() - began
-            # one that was made before may have a reading since the last seal, noted before a kill
-            if fresh or ledger.holds(directory.ledger, record.test_readings):
-                record.test_readings = ledger.seal(directory.ledger, record.test_readings, made.test.reading)
-            summary = Summary(
-                experiment=experiment,
-                directory=directory,
-                trials=trials,
-                winner=chosen,
-                test=made.test,
-                onnx_error=made.onnx_error,
-                skipped=(*data.skipped, *made.test.skipped),
-                study=study or str(directory.journal),
-                ended=record.ended_because,
-                search_seconds=record.elapsed,
-                retrain_seconds=record.retrain_seconds,
-                classes=data.classes,
-                shape=(data.channels, data.image_size, data.image_size),
-                importances=importances(record.study, levels(experiment)),
-            )
-            write_report(summary)
-            directory.publish()
-    print_closing(summary, console)
-    return directory, made.test
+    share = cluster.share(experiment.resources, nodes, experiment.trainer.accelerator)
+    cluster.preflight(directory.place, nodes if job.where.address else [])  # else all is on this machine
+    shared = images.share(data)
+    trials, tracked, record = _searched(job, shared, nodes, share, console)
+    chosen = winner.choose(experiment, trials, directory)
+    if chosen is None:
+        raise SearchFailedError("no trial has both a value and a checkpoint", "")
+    made = winner.already_made(experiment, chosen, directory)
+    fresh = made is None
+    if made is None:
+        began = time.monotonic()
+        readings = winner.check_unread(experiment, chosen, directory, record.test_readings, job.where.again)
+        cpus = max(node.cpus for node in nodes) if job.where.address is None else share.cpus
+        made = _retrained(experiment, shared, chosen, directory, tracked, readings, cpus, share.gpus, console)
+        record.retrain_seconds = time.monotonic() - began
+    # one that was made before may have a reading since the last seal, noted before a kill
+    if fresh or ledger.holds(directory.ledger, record.test_readings):
+        record.test_readings = ledger.seal(directory.ledger, record.test_readings, made.test.reading)
+    summary = Summary(
+        experiment=experiment,
+        directory=directory,
+        trials=trials,
+        winner=chosen,
+        test=made.test,
+        onnx_error=made.onnx_error,
+        skipped=(*data.skipped, *made.test.skipped),
+        study=study or str(directory.journal),
+        ended=record.ended_because,
+        search_seconds=record.elapsed,
+        retrain_seconds=record.retrain_seconds,
+        classes=data.classes,
+        shape=(data.channels, data.image_size, data.image_size),
+        importances=importances(record.study, levels(experiment)),
+    )
+    write_report(summary)
+    directory.publish()
+    return summary
 
 
 def _searched(

@@ -2,6 +2,7 @@
 
 import math
 import re
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -167,6 +168,15 @@ def search(
     return sorted(conductor.trials.values(), key=lambda trial: trial.number), conductor.first_traceback
 
 
+def _skip_wandb() -> None:
+    """Ray Tune counts its own W&B callbacks among ours, and would import wandb to do so, for most of a second."""
+    if "ray.air.integrations.wandb" not in sys.modules and "wandb" not in sys.modules:
+        sys.modules["wandb"] = None  # type: ignore[assignment]
+        import ray.air.integrations.wandb  # noqa: F401
+
+        del sys.modules["wandb"]
+
+
 def _tuner(
     experiment: Experiment,
     images: SharedImages,
@@ -187,6 +197,7 @@ def _tuner(
         folder=directory.trials,
         tracking=tracking,
     )
+    _skip_wandb()
     with_task = ray_tune.with_parameters(trainable, task=task)
 
     def resources(config: dict[str, Any]) -> PlacementGroupFactory:
