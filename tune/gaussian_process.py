@@ -7,7 +7,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import cho_solve, cholesky, solve_triangular
+from scipy.linalg import cho_solve, cholesky
+from scipy.linalg.lapack import dtrtri
 from scipy.optimize import minimize
 
 _ROOT_5 = math.sqrt(5)
@@ -28,8 +29,19 @@ class Kernel:
     def between(self, one: np.ndarray, other: np.ndarray) -> np.ndarray:
         """Covariances (n, m) of the values at points (n, features) and (m, features)."""
         a, b = one / self.lengths.astype(one.dtype), other / self.lengths.astype(other.dtype)
-        squares = np.maximum((a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T, 0.0)
-        return self.variance * _matern(squares)[0]
+        squares = a @ (-2 * b.T)
+        squares += (a**2).sum(1)[:, None]
+        squares += (b**2).sum(1)
+        np.maximum(squares, 0.0, out=squares)
+        # as _matern, in place: of many points this is most of a proposal
+        distances = np.sqrt(5 * squares)
+        decay = np.exp(-distances)
+        distances += 1
+        squares *= 5 / 3
+        distances += squares
+        distances *= decay
+        distances *= self.variance
+        return distances
 
     @classmethod
     def from_logs(cls, logs: np.ndarray) -> "Kernel":
@@ -84,14 +96,15 @@ class Posterior:
         lower = cholesky(covariances + np.diag(variances), lower=True)
         weights = cho_solve((lower[: self._count, : self._count], True), values)
         self.expected = covariances[: self._count, : self._count] @ weights
+        whiten, _ = dtrtri(lower, lower=True)
         # what is asked about many points need not be exact to more than seven digits
-        self._known, self._lower, self._weights = (part.astype(np.float32) for part in (self._known, lower, weights))
+        self._known, self._whiten, self._weights = (part.astype(np.float32) for part in (self._known, whiten, weights))
 
     def mean_and_deviation(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Expected values and their standard deviations, (n,) each."""
         covariances = self._kernel.between(points.astype(np.float32), self._known)
-        explained = solve_triangular(self._lower, covariances.T, lower=True, check_finite=False)
-        variances = np.maximum(self._kernel.variance - (explained**2).sum(0), 0.0)
+        explained = covariances @ self._whiten.T
+        variances = np.maximum(self._kernel.variance - np.einsum("ij,ij->i", explained, explained), 0.0)
         return covariances[:, : self._count] @ self._weights, np.sqrt(variances)
 
 

@@ -99,10 +99,13 @@ class Model:
 
     def _some(self, chance: np.random.Generator) -> np.ndarray:
         """Indices of the trials to learn from: half those that got farthest, best first, half any others."""
-        order = np.lexsort((-self._scores, -self._reached))
+        if len(self._scores) <= _LEARN_FROM:
+            return np.arange(len(self._scores))
         half = _LEARN_FROM // 2
-        rest = chance.permutation(order[half:])[: _LEARN_FROM - half]
-        return np.sort(np.concatenate([order[:half], rest])) if len(order) > _LEARN_FROM else np.sort(order)
+        far = np.flatnonzero(self._reached >= np.partition(self._reached, -half)[-half])
+        best = far[np.lexsort((-self._scores[far], -self._reached[far]))[:half]]
+        others = np.delete(np.arange(len(self._scores)), best)
+        return np.sort(np.concatenate([best, chance.choice(others, _LEARN_FROM - half, replace=False)]))
 
 
 def _scores(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -122,12 +125,15 @@ def _scores(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         lift[level] = lift[level + 1] + (float(np.median(gains)) if len(gains) >= _FEW else 0.0)
     lifted = values + lift
     worth = np.where(diverged, -np.inf, lifted[np.arange(len(values)), reached])
-    ranked = np.sort(worth)
+    order = np.argsort(worth, kind="stable")
+    ranked = worth[order]
     error = np.full(last + 1, _FIRST_NOISE)
     for level in reversed(range(last)):
         before, after = (_score(lifted[both[level], at], ranked) for at in (level, level + 1))
         error[level] = error[level + 1] + (float(np.mean((after - before) ** 2)) if len(before) >= _FEW else 1.0)
-    return reached, _score(worth, ranked), np.where(diverged, _FIRST_NOISE, error[reached])
+    scores = np.empty(len(worth))
+    scores[order] = _score(ranked, ranked)  # in order, which is much the faster where there are thousands
+    return reached, scores, np.where(diverged, _FIRST_NOISE, error[reached])
 
 
 def _score(values: np.ndarray, ranked: np.ndarray) -> np.ndarray:
