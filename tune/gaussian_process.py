@@ -32,9 +32,10 @@ class Kernel:
         squares = a @ (-2 * b.T)
         squares += (a**2).sum(1)[:, None]
         squares += (b**2).sum(1)
-        np.maximum(squares, 0.0, out=squares)
+        # beyond a distance of 20 all is 0; and where numbers get too small for their type, processors are slow
+        np.clip(squares, 0.0, 400.0, out=squares)
         # as _matern, in place: of many points this is most of a proposal
-        distances = np.sqrt(5 * squares)
+        distances: np.ndarray = np.sqrt(5 * squares)
         decay = np.exp(-distances)
         distances += 1
         squares *= 5 / 3

@@ -22,6 +22,7 @@ _FEW = 3  # trials at a level, or at two of them, below which they say nothing
 _FIRST_NOISE = 0.02  # of a value at the highest level, where scores have variance 1
 _LEARN_FROM = 200  # trials at most
 _ANYWHERE, _NEAR, _REFINED = 400, 600, 200  # points looked at
+_AT_ONCE = 16  # of them that become parameters, until one is new
 _WIDTH = 3.0  # mean of the bound's width, in standard deviations
 
 
@@ -89,9 +90,11 @@ class Model:
             best = points[np.argsort(-heights, kind="stable")[:5]]
             more = np.where(given, values, self._cube.near(np.repeat(best, _REFINED // 5, axis=0), chance))
             points, heights = np.vstack([points, more]), np.concatenate([heights, bounds(more)])
-        ranked = (self._cube.params(point) for point in points[np.argsort(-heights, kind="stable")])
-        first = next(ranked)
-        new = (params for params in chain([first], ranked) if params not in self._params and params not in pending)
+        ranked = points[np.argsort(-heights, kind="stable")]
+        few = (self._cube.params(ranked[start : start + _AT_ONCE]) for start in range(0, len(ranked), _AT_ONCE))
+        found = chain.from_iterable(few)
+        first = next(found)
+        new = (params for params in chain([first], found) if params not in self._params and params not in pending)
         return next(new, first)
 
     def _points(self, some: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from cifar.hparams import HParams
 from tune.space import Space
-from tune.study_storage import taken
+from tune.study_storage import taken, together
 from tune.trials import State, Trial
 
 # What the study calls a trial that ended so.
@@ -64,7 +64,7 @@ class StudyRecord:
 
     def propose(self, space: Space) -> Trial:
         """A new trial: the first of those enqueued, else as the sampler says."""
-        with _as_os_error():
+        with self._written():
             return self._draw(self.study.ask(), space)
 
     def _draw(self, handle: optuna.Trial, space: Space) -> Trial:
@@ -128,8 +128,8 @@ class StudyRecord:
 
     def drop(self, number: int) -> None:
         """Ends a trial that was proposed and will not be begun; nobody counts it."""
-        self.note(number, state=_DROPPED)
-        with _as_os_error():
+        with self._written():
+            self.note(number, state=_DROPPED)
             self.study.tell(self._handle(number), state=TrialState.FAIL)
 
     def report(self, number: int, epoch: int, value: float) -> None:
@@ -139,21 +139,20 @@ class StudyRecord:
 
     def note(self, number: int, **attributes: Any) -> None:
         """Attributes of a trial, by name."""
-        with _as_os_error():
+        with self._written():
             for name, value in attributes.items():
                 self._handle(number).set_user_attr(name, value)
 
     def end(self, trial: Trial) -> None:
         """A trial's end: state, reason, and of a completed one the best value, for which it may be chosen."""
         told = {"state": trial.state, "reason": trial.reason, "seconds": trial.seconds, "elapsed": trial.ended_at}
-        self.note(trial.number, **told)
         state, best = _STUDY_STATES[trial.state], trial.best(self.maximize)
         if state is TrialState.COMPLETE and best is None:
             state = TrialState.FAIL
-        with _as_os_error():
-            self.study.tell(
-                self._handle(trial.number), best[1] if best and state is TrialState.COMPLETE else None, state
-            )
+        value = best[1] if best and state is TrialState.COMPLETE else None
+        with self._written():
+            self.note(trial.number, **told)
+            self.study.tell(self._handle(trial.number), value, state)
         self._handles.pop(trial.number, None)
 
     @property
@@ -198,6 +197,12 @@ class StudyRecord:
     def ended_because(self, reason: str) -> None:
         with _as_os_error():
             self.study.set_user_attr("ended_because", reason)
+
+    @contextmanager
+    def _written(self) -> Iterator[None]:
+        """What is written inside is written together."""
+        with _as_os_error(), together(self.study._storage):
+            yield
 
     def _handle(self, number: int) -> optuna.Trial:
         if number not in self._handles:

@@ -3,7 +3,8 @@
 import json
 import os
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +36,35 @@ class Journal(JournalFileBackend):
     def __init__(self, file_path: str) -> None:
         super().__init__(file_path)
         self._synced = time.monotonic()
+        self._is_locked = False
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Several lines under one lock, which takes longer than to write one."""
+        if self._is_locked:
+            yield
+            return
+        with get_lock_file(self._lock):
+            self._is_locked = True
+            try:
+                yield
+            finally:
+                self._is_locked = False
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
-        with get_lock_file(self._lock), open(self._file_path, "ab") as file:
+        with self.locked(), open(self._file_path, "ab") as file:
             file.write(lines.encode("utf-8"))
             file.flush()
             if time.monotonic() - self._synced > _SYNC_EVERY_S:
                 os.fsync(file.fileno())
                 self._synced = time.monotonic()
+
+
+def together(storage: BaseStorage) -> AbstractContextManager[None]:
+    """For what is written to `storage` together."""
+    backend = getattr(storage, "_backend", None)
+    return backend.locked() if isinstance(backend, Journal) else nullcontext()
 
 
 def _repair(journal: Path) -> None:

@@ -45,14 +45,15 @@ class UnitCube:
         """Which sides the study's parameters name, (sides,) of bool."""
         return np.array([side.domain.key in params for side in self._sides], bool)
 
-    def params(self, point: np.ndarray) -> dict[str, Scalar]:
-        """The study's parameters at a point (sides,): those that are in effect."""
-        chosen = self._chosen(point[None])[0]
-        return {
-            side.domain.key: _value(side.domain, float(point[column]))
-            for column, side in enumerate(self._sides)
-            if chosen[column]
-        }
+    def params(self, points: np.ndarray) -> list[dict[str, Scalar]]:
+        """The study's parameters at points (points, sides): those that are in effect."""
+        chosen = self._chosen(points)
+        columns = [_values(side.domain, points[:, column]) for column, side in enumerate(self._sides)]
+        keys = [side.domain.key for side in self._sides]
+        return [
+            {key: values[row] for key, values, there in zip(keys, columns, chosen[row], strict=True) if there}
+            for row in range(len(points))
+        ]
 
     def features(self, points: np.ndarray) -> np.ndarray:
         """Points as a model sees them, of shape (points, features).
@@ -124,11 +125,11 @@ def _positions(domain: Numeric | Choice, values: Sequence[Any]) -> np.ndarray:
     return _places(domain, np.array(values, float))
 
 
-def _value(domain: Numeric | Choice, position: float) -> Scalar:
+def _values(domain: Numeric | Choice, positions: np.ndarray) -> list[Scalar]:
     if isinstance(domain, Choice):
-        return domain.options[int(_cells(np.array(position), len(domain.options)))]
-    value = float(_numbers(domain, np.array(position)))
-    return value if domain.step is None else round(value)
+        return [domain.options[cell] for cell in _cells(positions, len(domain.options)).tolist()]
+    values: list[float] = _numbers(domain, positions).tolist()
+    return [*values] if domain.step is None else [round(value) for value in values]
 
 
 def _numbers(domain: Numeric, position: np.ndarray) -> np.ndarray:

@@ -30,7 +30,7 @@ def drawn(count=200):
 
 def test_every_point_of_a_space_has_a_place_that_gives_it_back():
     params = drawn()
-    back = [CUBE.params(point) for point in CUBE.positions(params)]
+    back = CUBE.params(CUBE.positions(params))
     assert [{**one, "rate": 0, "momentum": 0} for one in back] == [{**one, "rate": 0, "momentum": 0} for one in params]
     assert [list(one) for one in back] == [[side for side in SIDES if side in one] for one in params]
     for name in ("rate", "momentum"):
@@ -40,7 +40,7 @@ def test_every_point_of_a_space_has_a_place_that_gives_it_back():
 
 
 def test_types_are_those_of_the_study():
-    point = CUBE.params(CUBE.positions([{"optimizer": "sgd", "nesterov": True}])[0])
+    (point,) = CUBE.params(CUBE.positions([{"optimizer": "sgd", "nesterov": True}]))
     assert {name: type(value) for name, value in point.items()} == {
         "rate": float, "optimizer": str, "nesterov": bool, "momentum": float, "depth": int, "batch": int
     }  # fmt: skip
@@ -50,7 +50,7 @@ def test_types_are_those_of_the_study():
     (0.0, 1e-4, 2, 16, "sgd"), (np.nextafter(1.0, 0.0), 1.0, 11, 512, "lamb")
 ])  # fmt: skip
 def test_corners_are_the_bounds(at, rate, depth, batch, optimizer):
-    point = CUBE.params(np.full(len(CUBE), at))
+    (point,) = CUBE.params(np.full((1, len(CUBE)), at))
     assert point["rate"] == pytest.approx(rate, rel=1e-9)
     assert 1e-4 <= point["rate"] <= 1.0
     assert (point["depth"], point["batch"], point["optimizer"]) == (depth, batch, optimizer)
@@ -58,7 +58,7 @@ def test_corners_are_the_bounds(at, rate, depth, batch, optimizer):
 
 def test_whole_numbers_and_options_are_equally_likely():
     points = np.random.default_rng(0).random((4000, len(CUBE)))
-    found = [CUBE.params(point) for point in points]
+    found = CUBE.params(points)
     for name, values in (("depth", [2, 5, 8, 11]), ("optimizer", ["sgd", "adam", "lamb"])):
         counts = [sum(point[name] == value for point in found) for value in values]
         assert sum(counts) == 4000
@@ -67,7 +67,7 @@ def test_whole_numbers_and_options_are_equally_likely():
 
 def test_points_of_equal_params_are_alike_to_a_model():
     points = np.random.default_rng(0).random((300, len(CUBE)))
-    middles = CUBE.positions([CUBE.params(point) for point in points])
+    middles = CUBE.positions(CUBE.params(points))
     np.testing.assert_allclose(CUBE.features(points), CUBE.features(middles), atol=1e-9)
 
 
@@ -105,5 +105,5 @@ def test_a_neighbour_keeps_about_half_of_its_sides():
 
 def test_a_space_of_single_values():
     cube = UnitCube(Space((Numeric("one", "one", 3.0, 3.0, False, None), Choice("flip", "flip", (True,), (Space(),)))))
-    assert cube.params(np.array([0.9, 0.9])) == {"one": 3.0, "flip": True}
+    assert cube.params(np.array([[0.9, 0.9]])) == [{"one": 3.0, "flip": True}]
     assert cube.features(np.array([[0.1, 0.2], [0.9, 0.9]])).tolist() == [[0.5, 1], [0.5, 1]]
