@@ -15,11 +15,13 @@ class History:
 
     levels: ascending. values: (trials, levels), NaN where a trial did not get, and throughout for one that diverged.
     shows: (trials,) of bool, whether a trial has a value or diverged. Rows are in the order of the study's trials.
+    tried: the parameters of each, as a set of pairs.
     """
 
     def __init__(self, levels: Sequence[int]) -> None:
         self.levels = sorted(set(levels))
         self.params: list[dict[str, Any]] = []  # of each trial
+        self.tried: set[frozenset[tuple[str, Any]]] = set()
         self._trials: list[FrozenTrial] = []
         self._open: set[int] = set()  # rows of trials that had not ended
         self._values, self._shows = np.empty((0, len(self.levels))), np.empty(0, bool)
@@ -46,6 +48,7 @@ class History:
         for row in (*changed, *range(before, len(trials))):
             trial = trials[row]
             self.params[row], self._values[row] = trial.params, self._seen(trial)
+            self.tried.add(frozenset(trial.params.items()))
             self._shows[row] = _is_diverged(trial) or not np.isnan(self._values[row]).all()
             (self._open.discard if trial.state.is_finished() else self._open.add)(row)
 

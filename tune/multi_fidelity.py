@@ -8,7 +8,7 @@ that trials started together differ (Srinivas et al., ICML 2010, arXiv:0912.3995
 Desautels et al., JMLR 2014).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from itertools import chain
 
 import numpy as np
@@ -62,10 +62,12 @@ class Model:
         pending: Sequence[Mapping[str, Scalar]],
         fixed: Mapping[str, Scalar],
         chance: np.random.Generator,
+        tried: Container[frozenset[tuple[str, Scalar]]] | None = None,
     ) -> dict[str, Scalar]:
         """The study's parameters of the next trial; a new point, if there is one among those looked at.
 
-        pending: the parameters of trials that showed nothing yet; fixed: those that are given.
+        pending: the parameters of trials that showed nothing yet; fixed: those that are given. tried: those of
+        all trials, as sets of pairs, where they are at hand.
         """
         some = self._some(chance)
         known = self._points(some)
@@ -94,8 +96,9 @@ class Model:
         few = (self._cube.params(ranked[start : start + _AT_ONCE]) for start in range(0, len(ranked), _AT_ONCE))
         found = chain.from_iterable(few)
         first = next(found)
-        new = (params for params in chain([first], found) if params not in self._params and params not in pending)
-        return next(new, first)
+        if tried is None:
+            tried = {frozenset(params.items()) for params in (*self._params, *pending)}
+        return next((params for params in chain([first], found) if frozenset(params.items()) not in tried), first)
 
     def _points(self, some: np.ndarray) -> np.ndarray:
         return self._cube.positions([self._params[row] for row in self._rows[some]])

@@ -209,7 +209,8 @@ class GaussianProcess(Reseeded):
                 kernel = model.fit(chance)
                 told: dict[str, Any] = {"trials": len(params), "logs": kernel}
                 study._storage.set_trial_system_attr(trial._trial_id, _KERNEL, told)
-            return model.propose(kernel, pending, trial.system_attrs.get("fixed_params", {}), chance)
+            given = trial.system_attrs.get("fixed_params", {})
+            return model.propose(kernel, pending, given, chance, history.tried)
 
     def _remembered(self, trials: Sequence[FrozenTrial], number: int, count: int) -> list[float] | None:
         """The last kernel fitted, if little more is known since; in the study, so that a killed driver's is found."""

@@ -1,9 +1,10 @@
 """Where studies are kept: in a journal, which is a file of the experiment, or in a database."""
 
+import copy
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import get_lock_file
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from tune.errors import NameTakenError, StorageError
 
@@ -23,7 +24,34 @@ _SYNC_EVERY_S = 1.0
 def journal_storage(journal: Path) -> BaseStorage:
     """The storage of a study in a file; what a crash left half-written at its end is cut off."""
     _repair(journal)
-    return JournalStorage(Journal(str(journal)))
+    return StudyJournal(Journal(str(journal)))
+
+
+class StudyJournal(JournalStorage):
+    """Optuna's storage of one study, which knows where to look for trials that wait: Optuna asks before each proposal.
+
+    Once one does not wait it never will again, and there may be thousands of those.
+    """
+
+    def __init__(self, backend: "Journal") -> None:
+        super().__init__(backend)
+        self._waiting: list[int] = []
+        self._looked_at = 0
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        """As Optuna's."""
+        if states != (TrialState.WAITING,):
+            return super().get_all_trials(study_id, deepcopy, states)
+        with self._thread_lock:
+            self._sync_with_backend()
+            ids = self._replay_result._study_id_to_trial_ids[study_id]
+            known = [self._replay_result.get_trial(one) for one in (*self._waiting, *ids[self._looked_at :])]
+            self._looked_at = len(ids)
+            waiting = [trial for trial in known if trial.state is TrialState.WAITING]
+            self._waiting = [trial._trial_id for trial in waiting]
+            return copy.deepcopy(waiting) if deepcopy else waiting
 
 
 class Journal(JournalFileBackend):
