@@ -92,7 +92,8 @@ class _Server:
         if told is None:  # it was killed meanwhile
             launcher.close()
         elif pid := os.fork():
-            launcher.sendall(b"f")
+            with suppress(OSError):
+                launcher.sendall(b"f")
             self._launchers[pid] = launcher
             self._selector.register(launcher, EVENT_READ)
         else:
@@ -103,7 +104,8 @@ class _Server:
         return None
 
     def _leave(self, launcher: socket.socket) -> None:
-        """A fork has nothing of the server's."""
+        """A fork has nothing of the server's; nor is it of its process group, all of which Ray ends with one of it."""
+        os.setpgid(0, 0)
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self._selector.close()

@@ -53,6 +53,13 @@ def test_forks_run_beside_each_other(launcher: list[str], tmp_path: Path) -> Non
     assert time.monotonic() - began < 3
 
 
+def test_a_fork_has_a_process_group_of_its_own(launcher: list[str], tmp_path: Path) -> None:
+    """Ray ends all of a group with the process that it began."""
+    done = run(launcher, tmp_path / "script.py", "import os; os.killpg(0, 15)")
+    assert done.returncode == -signal.SIGTERM
+    assert "é True __main__ in" in run(launcher, tmp_path / "script.py", SCRIPT).stdout
+
+
 def test_a_signal_that_ends_a_fork_ends_its_launcher(launcher: list[str], tmp_path: Path) -> None:
     done = run(launcher, tmp_path / "script.py", "import os; os.kill(os.getpid(), 9)")
     assert done.returncode == -signal.SIGKILL
