@@ -15,7 +15,7 @@ from tune.sections import ResourcesConfig
 from tune.storage import Storage, probe
 
 # Settings of Ray for driver and workers.
-ENVIRONMENT = {
+_ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # curves are in the study and in TensorBoard files already
     "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",  # for a stopped trial to close its files before its actor is reused
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is ours
@@ -63,9 +63,11 @@ class Share:
 def connected(address: str | None, python: str | None = None) -> Iterator[list[Node]]:
     """A Ray cluster, started on this machine unless `address` names one; its nodes. Left or stopped at the end.
 
+    python: what one that is started here runs in Python's place.
+
     Raises ResourcesError if none answers at `address`.
     """
-    os.environ.update(ENVIRONMENT)
+    os.environ.update(_ENVIRONMENT)
     import ray
 
     for name in ("ray.tune", "ray.train"):  # what matters of their errors is told by us
@@ -78,7 +80,7 @@ def connected(address: str | None, python: str | None = None) -> Iterator[list[N
             runtime_env = {"py_executable": python} if python else None
             ray.init(address="local", include_dashboard=False, runtime_env=runtime_env, **options)
         else:
-            ray.init(address=address, runtime_env={"env_vars": ENVIRONMENT}, **options)
+            ray.init(address=address, runtime_env={"env_vars": _ENVIRONMENT}, **options)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         if address is None:

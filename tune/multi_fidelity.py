@@ -62,12 +62,12 @@ class Model:
         pending: Sequence[Mapping[str, Scalar]],
         fixed: Mapping[str, Scalar],
         chance: np.random.Generator,
-        tried: Container[frozenset[tuple[str, Scalar]]] | None = None,
+        tried: Container[frozenset[tuple[str, Scalar]]],
     ) -> dict[str, Scalar]:
         """The study's parameters of the next trial; a new point, if there is one among those looked at.
 
         pending: the parameters of trials that showed nothing yet; fixed: those that are given. tried: those of
-        all trials, as sets of pairs, where they are at hand.
+        all trials, as sets of pairs.
         """
         some = self._some(chance)
         known = self._points(some)
@@ -96,8 +96,6 @@ class Model:
         few = (self._cube.params(ranked[start : start + _AT_ONCE]) for start in range(0, len(ranked), _AT_ONCE))
         found = chain.from_iterable(few)
         first = next(found)
-        if tried is None:
-            tried = {frozenset(params.items()) for params in (*self._params, *pending)}
         return next((params for params in chain([first], found) if frozenset(params.items()) not in tried), first)
 
     def _points(self, some: np.ndarray) -> np.ndarray:

@@ -215,18 +215,18 @@ def _on_cluster(job: _Job, python: str | None, console: "Console") -> "tuple[Exp
 
     # around the cluster's end, too: the second of two signals may come then
     with resumable(begun=job.before is not None) as work, cluster.connected(job.where.address, python) as nodes:
-        job, study = _begun(job, nodes)
+        job, share, study = _begun(job, nodes)
         work.begun = True
         with job.directory.locked():
-            summary = _made(job, nodes, study, console)
+            summary = _made(job, nodes, share, study, console)
     from tune.summary import print_closing
 
     print_closing(summary, console)
     return job.directory, summary.test
 
 
-def _begun(job: _Job, nodes: "list[Node]") -> "tuple[_Job, str]":
-    """What runs on these nodes, noted in the experiment directory; and the database's URL, to be shown."""
+def _begun(job: _Job, nodes: "list[Node]") -> "tuple[_Job, Share, str]":
+    """What runs on these nodes, noted in the experiment directory; a trial's share; the database's URL, to be shown."""
     from dataclasses import replace
 
     from tune import cluster
@@ -240,10 +240,10 @@ def _begun(job: _Job, nodes: "list[Node]") -> "tuple[_Job, str]":
         experiment = replace(experiment, trainer=on_cpu)
     study = shown_url(job.where.study) if job.where.study else ""
     experiments.begin(job.directory, experiment, experiments.command_line(), job.data.fingerprint, job.before, study)
-    return replace(job, experiment=experiment), study
+    return replace(job, experiment=experiment), share, study
 
 
-def _made(job: _Job, nodes: "list[Node]", study: str, console: "Console") -> "Summary":
+def _made(job: _Job, nodes: "list[Node]", share: "Share", study: str, console: "Console") -> "Summary":
     """Searches, makes the model and writes the report."""
     from tune import cluster, images, ledger, winner
     from tune.importance import importances
@@ -252,7 +252,6 @@ def _made(job: _Job, nodes: "list[Node]", study: str, console: "Console") -> "Su
     from tune.summary import Summary
 
     experiment, directory, data = job.experiment, job.directory, job.data
-    share = cluster.share(experiment.resources, nodes, experiment.trainer.accelerator)
     cluster.preflight(directory.place, nodes if job.where.address else [])  # else all is on this machine
     shared = images.share(data)
     trials, tracked, record = _searched(job, shared, nodes, share, console)

@@ -1,6 +1,6 @@
 """The Optuna study: the one record of every trial, value by value, from which an interrupted search goes on."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -47,8 +47,7 @@ class StudyRecord:
 
     def trials(self) -> list[Trial]:
         """Every trial that was proposed here and not dropped, as the study knows it; one without an end is paused."""
-        mine = [trial for trial in self.study.get_trials(deepcopy=False) if _FROM not in trial.user_attrs]
-        return [_trial(trial) for trial in mine if "hparams" in trial.user_attrs and not _dropped(trial)]
+        return own_trials(self.study.get_trials(deepcopy=False))
 
     def ended(self) -> list[int]:
         """Numbers of the trials that ended, in the order of their ends."""
@@ -64,12 +63,14 @@ class StudyRecord:
 
     def propose(self, space: Space) -> Trial:
         """A new trial: the first of those enqueued, else as the sampler says."""
-        with self._written():
+        with _as_os_error():
             return self._draw(self.study.ask(), space)
 
     def _draw(self, handle: optuna.Trial, space: Space) -> Trial:
-        hparams = HParams(**space.draw(handle)).model_dump()
-        handle.set_user_attr("hparams", hparams)
+        _ = handle.relative_params  # which the sampler reckons; no lock is held meanwhile
+        with self._written():
+            hparams = HParams(**space.draw(handle)).model_dump()
+            handle.set_user_attr("hparams", hparams)
         self._handles[handle.number] = handle
         return _trial(self.study._storage.get_trial(handle._trial_id))
 
@@ -218,6 +219,12 @@ def _as_os_error() -> Iterator[None]:
         yield
     except StorageInternalError as error:
         raise OSError(str(error.__cause__ or error).strip().splitlines()[0]) from error
+
+
+def own_trials(trials: Sequence[FrozenTrial]) -> list[Trial]:
+    """Of a study's trials those that its experiment proposed and did not drop; one without an end is paused."""
+    mine = [trial for trial in trials if _FROM not in trial.user_attrs]
+    return [_trial(trial) for trial in mine if "hparams" in trial.user_attrs and not _dropped(trial)]
 
 
 def _dropped(frozen: FrozenTrial) -> bool:

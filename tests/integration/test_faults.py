@@ -157,8 +157,10 @@ def test_sigterm_saves_and_says_how_to_go_on(start, cluster, experiment, undistu
     assert_undisturbed(start(*command.split()[2:]).end(300), experiment, undisturbed)
 
 
-def test_a_killed_process_of_a_trial_costs_an_epoch(start, cluster, experiment, undisturbed):
-    run = start(*arguments(*SETTINGS), "--address", cluster)
+@pytest.mark.parametrize("joined", [True, False])
+def test_a_killed_process_of_a_trial_costs_an_epoch(start, cluster, experiment, undisturbed, joined):
+    """On a cluster that was joined, and on one of the search's own, where processes of trials are forks."""
+    run = start(*arguments(*SETTINGS), *(["--address", cluster] if joined else []))
     for epochs in (4, 9):
         until(some_epochs(experiment, epochs), f"epoch {epochs}")
         for process in processes(TRAINING):
@@ -166,6 +168,25 @@ def test_a_killed_process_of_a_trial_costs_an_epoch(start, cluster, experiment, 
     done = run.end(300)
     assert_undisturbed(done, experiment, undisturbed)
     assert sum(trial.user_attrs.get("lost", 0) for trial in study(experiment)), "none was killed"
+
+
+def test_a_killed_driver_with_a_cluster_of_its_own_leaves_no_process_behind(start, experiment, undisturbed):
+    run = start(*arguments(*SETTINGS))
+    until(some_epochs(experiment, 4), "the fourth epoch")
+    server, *others = [pid for pid in processes("tune.fork_server") if parent(pid) == run.process.pid]
+    forks = [pid for pid in processes(TRAINING) if parent(pid) == server]
+    assert (others, len(forks)) == ([], 1)
+    run.kill(signal.SIGKILL)
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in (server, *forks)), "the end of its processes")
+    assert_undisturbed(start(*arguments(*SETTINGS), "--resume").end(300), experiment, undisturbed)
+
+
+def parent(pid: int) -> int:
+    """Of a process; 0 if that has ended."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
 
 
 def test_a_truncated_checkpoint_falls_back_to_the_one_before(start, cluster, experiment, undisturbed):

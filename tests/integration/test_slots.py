@@ -35,6 +35,17 @@ def test_a_trial_in_a_used_process_is_the_trial_in_a_new_one(search, own, folder
     assert len(set(first.intermediate_values.values())) > 1
 
 
+def test_a_trial_in_a_fork_is_the_trial_in_a_process_of_rays(search, call, own, folder, study):
+    """Where Ray is started by the search, its processes are forks."""
+    settings = (*ONE_SLOT, *AUGMENTED, "space.width=1.0", "search.trials=1", "resources.cpus_per_trial=1")
+    assert search(own("noted"), *settings).code == 0
+    sets = [part for setting in settings for part in ("--set", setting)]
+    done = call("tune.run", "--space", own("noted"), "--name", "own", *sets)
+    assert done.code == 0, done.err
+    joined, forked = (study(folder / "experiments" / name)[0].intermediate_values for name in ("test", "own"))
+    assert forked == joined
+
+
 def test_both_slots_keep_their_processes(search, own, folder, noted):
     done = search(own("noted"), "space.width=1.0", "search.trials=8", "scheduler.max_epochs=1")
     assert done.code == 0, done.err

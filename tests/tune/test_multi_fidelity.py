@@ -21,10 +21,15 @@ def model_of(seen, cube=CUBE, *, maximize=True):
     return Model(cube, [params for params, _ in seen], np.reshape(table, (len(seen), len(levels))), maximize=maximize)
 
 
+def tried(seen):
+    return {frozenset(params.items()) for params, _ in seen}
+
+
 def proposals(seen, *, maximize=True, pending=(), fixed=None, count=12):
     model = model_of(seen, maximize=maximize)
     kernel = model.fit(np.random.default_rng(0))
-    return [model.propose(kernel, pending, fixed or {}, np.random.default_rng(seed)) for seed in range(count)]
+    known = tried(seen)
+    return [model.propose(kernel, pending, fixed or {}, np.random.default_rng(seed), known) for seed in range(count)]
 
 
 def bowl(point):
@@ -120,7 +125,7 @@ def test_an_optimum_on_a_bound_is_not_tried_again_and_again(corner):
     seen = [(point, {1: -math.dist(point.values(), corner.values())}) for point in points(30)]
     for number in range(20):
         model = model_of(seen)
-        point = model.propose(model.fit(np.random.default_rng(0)), [], {}, np.random.default_rng(number))
+        point = model.propose(model.fit(np.random.default_rng(0)), [], {}, np.random.default_rng(number), tried(seen))
         seen.append((point, {1: -math.dist(point.values(), corner.values())}))
     found = [point for point, _ in seen[30:]]
     assert len({repr(point) for point in found}) == 20
@@ -135,7 +140,8 @@ def test_no_point_is_tried_twice_while_there_are_others():
     for number in range(18 - len(seen)):
         model = model_of(seen, cube)
         kernel = model.fit(np.random.default_rng(number))
-        seen.append((model.propose(kernel, [], {}, np.random.default_rng(number)), {1: -float(number)}))
+        point = model.propose(kernel, [], {}, np.random.default_rng(number), tried(seen))
+        seen.append((point, {1: -float(number)}))
     assert len({repr(point) for point, _ in seen}) == 18
 
 
