@@ -145,6 +145,20 @@ class TellEpochs(L.Callback):
         self.say(f"{self.what}: epoch {trainer.current_epoch + 1}/{trainer.max_epochs}, train_loss {loss:.4f}")
 
 
+class KeepValues(L.Callback):
+    """Keeps a metric's value after each epoch, by epoch from 1, and ends the training after the epoch `until`."""
+
+    def __init__(self, metric: str, until: int) -> None:
+        self.metric, self.until = metric, until
+        self.values: dict[int, float] = {}
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """After training and validation."""
+        epoch = trainer.current_epoch + 1
+        self.values[epoch] = trainer.callback_metrics[self.metric].item()
+        trainer.should_stop = trainer.should_stop or epoch >= self.until
+
+
 class EpochAverage(WeightAveraging):
     """Stochastic weight averaging: the equal average of the weights after each epoch, batch-norm statistics refreshed.
 

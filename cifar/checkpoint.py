@@ -22,9 +22,18 @@ def check_checkpoint(file: Path) -> None:
 
 
 def read_checkpoint(file: Path) -> dict[str, Any]:
-    """The checkpoint's content, on the CPU. Only tensors and plain values are unpickled.
+    """As `read_file`, of a checkpoint that a training can go on from. Raises CheckpointError as `check_checkpoint`."""
+    content = read_file(file)
+    missing = [part for part in _PARTS if not isinstance(content, dict) or part not in content]
+    if missing:
+        raise CheckpointError(file, f"it holds no {', '.join(missing)}, so is not of a training")
+    return dict(content)
 
-    Raises CheckpointError as `check_checkpoint` does.
+
+def read_file(file: Path) -> Any:
+    """What torch saved in `file`, on the CPU. Only tensors and plain values are unpickled.
+
+    Raises CheckpointError if it is missing or damaged, or holds anything else.
     """
     if not file.is_file():
         raise CheckpointError(file, "it is not a file" if file.exists() else "there is no such file")
@@ -41,10 +50,7 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
         raise CheckpointError(file, f"it is damaged ({reason})") from None
     if broken:
         raise CheckpointError(file, f"it is damaged (the checksum of {broken} is wrong)")
-    missing = [part for part in _PARTS if not isinstance(content, dict) or part not in content]
-    if missing:
-        raise CheckpointError(file, f"it holds no {', '.join(missing)}, so is not of a training")
-    return dict(content)
+    return content
 
 
 def check_hparams(file: Path, content: dict[str, Any], hparams: HParams, *, changed: bool) -> None:

@@ -1,5 +1,6 @@
 """ONNX export: uint8 images in, logits out, checked against torch."""
 
+import json
 import logging
 import warnings
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import torch
 
 from cifar.classifier import ImageClassifier
+from cifar.predictor import CLASSES
 
 TOLERANCE = 1e-4
 
@@ -16,8 +18,10 @@ def to_onnx(model: ImageClassifier, file: Path, images: torch.Tensor) -> float:
     """Writes `model` to `file` and returns the largest difference of a probability to torch's on `images`.
 
     images: (n, channels, size, size) uint8, n at least 2. The exported graph takes "images" of that type with any n
-    and gives "logits", (n, classes) float32. Raises ValueError where the difference is above 1e-4.
+    and gives "logits", (n, classes) float32; its metadata names the classes. Raises ValueError where the difference is
+    above 1e-4.
     """
+    import onnx
     import onnxruntime
 
     model = model.to("cpu").eval()
@@ -36,6 +40,9 @@ def to_onnx(model: ImageClassifier, file: Path, images: torch.Tensor) -> float:
             external_data=False,
             verbose=False,
         )
+    graph = onnx.load(file)
+    onnx.helper.set_model_props(graph, {CLASSES: json.dumps(model.classes)})
+    onnx.save(graph, file)
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     (theirs,) = session.run(None, {"images": images.numpy()})
     with torch.no_grad():

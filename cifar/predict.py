@@ -1,74 +1,158 @@
-"""`python -m cifar.predict`: classes of images, with probabilities, from a model directory."""
+"""`python -m cifar.predict`: classes of images, with probabilities, from a finished model."""
 
+import json
+import os
 import sys
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cifar.errors import DataError, UserError
 
 if TYPE_CHECKING:
-    from cifar.classifier import ImageClassifier
+    from cifar.predictor import Predictor
+
+_BATCH = 256
 
 
-@click.command()
-@click.option("--model", "model_dir", required=True, type=click.Path(path_type=Path), help="Directory with model.ckpt.")
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--model", required=True, type=click.Path(path_type=Path), help="Folder of a model, or its .ckpt or .onnx."
+)
 @click.option("--top", default=3, show_default=True, type=click.IntRange(min=1), help="How many classes to show.")
-@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
-def main(model_dir: Path, top: int, images: tuple[Path, ...]) -> None:
-    """Prints the most probable classes of each of IMAGES."""
+@click.option("--json", "as_json", is_flag=True, help="Every class's probability, as one JSON document.")
+@click.option("--allow-code", is_flag=True, help="Run a network of your own that a checkpoint names.")
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path, allow_dash=True))
+def main(model: Path, top: int, as_json: bool, allow_code: bool, images: tuple[Path, ...]) -> None:
+    """Shows the most probable classes of each of IMAGES: files, folders, or - for a list of them, one a line.
+
+    Of a folder every image below it is taken; those that cannot be read are named and left out.
+    """
     try:
-        for image, classes in predict(model_dir, list(images), top):
-            click.echo(f"{image}: " + ", ".join(f"{name} {probability:.1%}" for name, probability in classes))
+        began = time.perf_counter()
+        from cifar.predictor import load_predictor
+
+        predictor = load_predictor(model, allow_code=allow_code)
+        loaded = time.perf_counter()
+        found = predict(predictor, images)
+        seconds = time.perf_counter() - loaded
     except UserError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(2)
+    for words in found.skipped:
+        click.echo(f"left out: {words}", err=True)
+    if as_json:
+        click.echo(json.dumps(_document(predictor, found, loaded - began, seconds), ensure_ascii=False, indent=1))
+    else:
+        _print_table(predictor, found, top)
+    count = len(found.probabilities)
+    click.echo(
+        f"{count} image{'s' * (count != 1)} in {seconds:.2f} s, {count / seconds:.0f} a second, "
+        f"after {loaded - began:.1f} s to load {predictor.file.name}",
+        err=True,
+    )
 
 
-def predict(model_dir: Path, images: list[Path], top: int) -> list[tuple[Path, list[tuple[str, float]]]]:
-    """For each image the `top` classes, most probable first.
+@dataclass
+class Found:
+    """What was predicted. probabilities: of each image, by class in label order. skipped: in words."""
 
-    Raises UserError if the model or an image cannot be read.
+    probabilities: dict[Path, list[float]] = field(default_factory=dict)
+    skipped: list[str] = field(default_factory=list)
+
+
+def predict(predictor: "Predictor", images: Iterable[Path]) -> Found:
+    """Probabilities for `images`, which are files, folders or - as for the command.
+
+    Raises DataError if a file that is named is missing or cannot be read, or a folder holds no image that can be.
     """
-    checkpoint = model_dir / "model.ckpt"
-    if not checkpoint.is_file():
-        raise UserError(f"{model_dir} has no model.ckpt; name the model/ folder of a finished experiment")
-    import torch
+    from concurrent.futures import ThreadPoolExecutor
 
-    from cifar.train import load
+    import numpy as np
 
-    try:
-        model = load(checkpoint).eval()
-    except UserError:
-        raise
-    except Exception as error:  # a broken file makes torch raise nearly anything
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{checkpoint} cannot be read as a model: {reason}") from None
-    batch = torch.stack([_tensor(image, model) for image in images])
-    with torch.no_grad():
-        probabilities = model(batch).softmax(1)
-    values, labels = probabilities.topk(min(top, len(model.classes)), dim=1)
-    return [
-        (image, [(model.classes[label], value) for value, label in zip(*row, strict=True)])
-        for image, row in zip(images, zip(values.tolist(), labels.tolist(), strict=True), strict=True)
-    ]
+    found = Found()
+    files = dict(_files(images))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        left = iter(files)
+        while batch := list(islice(left, _BATCH)):
+            pixels = dict(zip(batch, pool.map(predictor.read, batch), strict=True))
+            wrong = {file: words for file, words in pixels.items() if isinstance(words, str)}
+            for file, words in wrong.items():
+                if files[file]:
+                    raise DataError(f"{file} cannot be read: {words}")
+                found.skipped.append(f"{file} ({words})")
+            if good := [file for file in batch if file not in wrong]:
+                rows = predictor.probabilities(np.stack([pixels[file] for file in good]))
+                found.probabilities |= dict(zip(good, rows.tolist(), strict=True))
+    if not found.probabilities:
+        raise DataError(f"no image can be read; the first: {found.skipped[0]}")
+    return found
 
 
-def _tensor(image: Path, model: "ImageClassifier") -> "torch.Tensor":  # type: ignore[name-defined]  # noqa: F821
-    """(channels, image_size, image_size) uint8."""
-    import torch
+def _files(images: Iterable[Path]) -> Iterator[tuple[Path, bool]]:
+    """Each image file, and whether it was named itself."""
+    from cifar.image_folder import SUFFIXES
 
-    from cifar.image_folder import decode
-    from cifar.sources import to_grey
+    for image in images:
+        if str(image) == "-":
+            names = [line for line in (line.rstrip("\r\n") for line in sys.stdin) if line]
+            if not names:
+                raise DataError("-: standard input holds no path; write one a line, as `find FOLDER` does")
+            yield from _files(map(Path, names))
+        elif image.is_dir():
+            below = sorted(file for file in image.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+            if not below:
+                formats = ", ".join(sorted(suffix.removeprefix(".") for suffix in SUFFIXES))
+                raise DataError(f"{image} has no image below it; known formats are {formats}")
+            yield from ((file, False) for file in below)
+        elif image.is_file():
+            yield image, True
+        else:
+            raise DataError(f"{image}: no such file")
 
-    if not image.is_file():
-        raise DataError(f"{image}: no such file")
-    decoded = decode(image, model.image_size)
-    if isinstance(decoded, str):
-        raise DataError(f"{image} cannot be read: {decoded}")
-    pixels = decoded[0]
-    return torch.tensor(pixels if model.channels == 3 else to_grey(pixels[None])[0])
+
+def _ranked(classes: tuple[str, ...], probabilities: list[float]) -> list[tuple[str, float]]:
+    return sorted(zip(classes, probabilities, strict=True), key=lambda pair: -pair[1])
+
+
+def _document(predictor: "Predictor", found: Found, load_seconds: float, seconds: float) -> dict[str, Any]:
+    images = []
+    for file, probabilities in found.probabilities.items():
+        ranked = _ranked(predictor.classes, probabilities)
+        name, highest = ranked[0]
+        images.append({"image": str(file), "class": name, "probability": highest, "probabilities": dict(ranked)})
+    return {
+        "model": str(predictor.file),
+        "images": images,
+        "skipped": found.skipped,
+        "load_seconds": round(load_seconds, 3),
+        "seconds": round(seconds, 3),
+    }
+
+
+def _print_table(predictor: "Predictor", found: Found, top: int) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("image", "class", "probability", box=None, header_style="bold", pad_edge=False)
+    more = min(top, len(predictor.classes)) - 1
+    if more:
+        table.add_column("then")
+    for file, probabilities in found.probabilities.items():
+        (name, highest), *others = _ranked(predictor.classes, probabilities)[: more + 1]
+        then = ", ".join(f"{other} {probability:.1%}" for other, probability in others)
+        cells = [str(file), name, f"{highest:.1%}", *([then] if more else [])]
+        table.add_row(*(Text(cell, overflow="fold") for cell in cells))
+    console = Console()
+    if not console.is_terminal:  # nothing is to be cut or broken where a program reads it
+        console.width = 100_000
+    console.print(table)
 
 
 if __name__ == "__main__":

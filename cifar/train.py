@@ -127,7 +127,11 @@ def make_classifier(hparams: HParams, data: ImageDataModule) -> ImageClassifier:
 
 def load(checkpoint: Path) -> ImageClassifier:
     """A classifier from a Lightning checkpoint, on the CPU. Only tensors and plain values are unpickled."""
-    content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    return from_checkpoint(torch.load(checkpoint, map_location="cpu", weights_only=True))
+
+
+def from_checkpoint(content: dict[str, Any]) -> ImageClassifier:
+    """A classifier from what a checkpoint holds. The network that it names is built, the user's own too."""
     arguments = content["hyper_parameters"]
     point = {**arguments["hparams"], "pretrained": False}  # its own weights follow
     model = ImageClassifier(**{**arguments, "hparams": point})

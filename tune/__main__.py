@@ -67,5 +67,24 @@ def retry(name: str, **where: str | None) -> None:
         run(None, (), name, again, resume=True, repeat=True)
 
 
+@main.command()
+@click.argument("name")
+@click.argument("trial", type=click.IntRange(min=0), required=False)
+@click.option("--storage", default="experiments", show_default=True, help="Folder or URI of the experiments.")
+def replay(name: str, trial: int | None, storage: str) -> None:
+    """Train TRIAL of experiment NAME again from its record, the best one by default, and compare the curves.
+
+    Exit status: 0 equal, or within noise; 1 different.
+    """
+    from rich.console import Console
+
+    from tune import replay as replays
+
+    with exit_status():
+        told = replays.replay(name, trial, storage, lambda line: click.echo(line, err=True))
+    replays.show(told, Console(highlight=False))
+    sys.exit(told.verdict == "different")
+
+
 if __name__ == "__main__":
     main(prog_name="python -m tune")

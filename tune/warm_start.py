@@ -4,13 +4,12 @@ from typing import Any
 
 from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 
-from tune import spec, yaml_file
+from tune import spec
 from tune.errors import ResumeError
 from tune.points import fit
-from tune.resume import reopen
-from tune.spec import RECORD, Experiment
+from tune.resume import recorded, reopen
+from tune.spec import Experiment
 from tune.study import StudyRecord
-from tune.study_storage import read_database, read_journal
 
 _NAMED = 3  # trials left out that are named
 
@@ -39,14 +38,7 @@ def earlier(source: str, experiment: Experiment, storage: str) -> tuple[dict[str
             f"search.warm_start: {source} ranks its trials by {theirs.metric} ({modes[0]}), this search by "
             f"{mine.metric} ({modes[1]}); leave it out"
         )
-    provenance = yaml_file.read(directory.spec)[0][RECORD]
-    if database := provenance.get("study"):
-        if ":***@" in database:
-            raise ResumeError(
-                f"search.warm_start: {source} has its study in {database}, behind a password; leave it out"
-            )
-        return provenance, read_database(database, name)
-    return provenance, read_journal(directory.journal)[1]
+    return recorded(directory, f"search.warm_start: {source}")
 
 
 def _learn(source: str, experiment: Experiment, record: StudyRecord, storage: str, fingerprint: str) -> str:

@@ -200,6 +200,7 @@ def _retrain(
         with loggers(tracking, "afresh", directory.model / "tensorboard" / "afresh", hparams) as afresh:
             model = _train_afresh(experiment, hparams, module, afresh, say)
     model = _average(experiment, model, module, made, say)
+    (directory.model / "model.onnx").unlink(missing_ok=True)  # of an earlier one, if this cannot be exported
     with whole(directory.model / "model.ckpt") as file:
         save(model, file)
     directory.publish(directory.model / "model.ckpt")

@@ -1,37 +1,60 @@
+import json
+import pickle
 import re
+import shutil
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image
 
+from cifar.export import to_onnx
 from cifar.hparams import HParams
-from cifar.predict import main, predict
+from cifar.predict import main
 from cifar.train import load, make_classifier, save
 
 
-@pytest.fixture
-def model_dir(make_data, tmp_path):
+@pytest.fixture(scope="module")
+def models(digits, digits_config, tmp_path_factory):
+    """A folder with both files of a model."""
+    from cifar.datamodule import ImageDataModule
+
     torch.manual_seed(0)
-    folder = tmp_path / "model"
-    folder.mkdir()
-    save(make_classifier(HParams(network="resnet9", width=1 / 16), make_data()), folder / "model.ckpt")
+    folder = tmp_path_factory.mktemp("models")
+    model = make_classifier(HParams(network="resnet9", width=1 / 16), ImageDataModule(digits_config, digits, 40))
+    save(model, folder / "model.ckpt")
+    to_onnx(model, folder / "model.onnx", torch.from_numpy(digits.train.pixels[:4]))
     return folder
+
+
+@pytest.fixture(params=["model.ckpt", "model.onnx"])
+def model(models, request):
+    return models / request.param
 
 
 @pytest.fixture
 def digit_files(digits, tmp_path):
-    files = [tmp_path / f"digit{number}.png" for number in range(3)]
+    folder = tmp_path / "digits"
+    folder.mkdir()
+    files = [folder / f"digit{number}.png" for number in range(3)]
     for file, pixels in zip(files, digits.train.pixels, strict=False):
         Image.fromarray(pixels[0]).save(file)
     return files
 
 
-def run(*arguments):
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+@pytest.fixture
+def expected(models, digits):
+    with torch.no_grad():
+        return load(models / "model.ckpt").eval()(torch.from_numpy(digits.train.pixels[:3])).softmax(1)
+
+
+def run(*arguments, text=None):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments], input=text)
 
 
 def refused(result):
@@ -43,68 +66,207 @@ def refused(result):
     return result.stderr
 
 
-def test_each_image_gets_its_classes_most_probable_first(model_dir, digit_files, digits):
-    result = run("--model", model_dir, "--top", 10, *digit_files)
+def document(*arguments, text=None):
+    result = run(*arguments, "--json", text=text)
+    assert result.exit_code == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def test_each_image_has_a_row_its_classes_most_probable_first(model, digit_files, expected):
+    result = run("--model", model, "--top", 10, *digit_files)
     assert result.exit_code == 0
-    lines = result.stdout.splitlines()
-    with torch.no_grad():
-        expected = load(model_dir / "model.ckpt").eval()(torch.from_numpy(digits.train.pixels[:3])).softmax(1)
-    for file, line, probabilities in zip(digit_files, lines, expected, strict=True):
-        assert line.startswith(f"{file}: ")
-        shown = re.findall(r"(\d) (\d+\.\d)%", line.removeprefix(f"{file}: "))
+    head, *rows = result.stdout.splitlines()
+    assert head.split() == ["image", "class", "probability", "then"]
+    for file, row, probabilities in zip(digit_files, rows, expected, strict=True):
+        assert row.startswith(f"{file}  ")
+        shown = re.findall(r"(\d) +(\d+\.\d)%", row.removeprefix(str(file)))
         assert [name for name, _ in shown] == [str(label) for label in probabilities.argsort(descending=True).tolist()]
         values = [float(value) / 100 for _, value in shown]
         assert values == pytest.approx(sorted(probabilities.tolist(), reverse=True), abs=6e-4)
 
 
-def test_three_classes_are_shown_unless_said_otherwise(model_dir, digit_files):
-    assert run("--model", model_dir, digit_files[0]).stdout.count("%") == 3
+def test_json_has_every_class(model, digit_files, expected):
+    told = document("--model", model, *digit_files)
+    assert told["model"] == str(model)
+    assert told["skipped"] == []
+    for file, image, probabilities in zip(digit_files, told["images"], expected.tolist(), strict=True):
+        assert image["image"] == str(file)
+        assert image["probabilities"] == pytest.approx({str(name): p for name, p in enumerate(probabilities)}, abs=1e-4)
+        assert image["probability"] == max(image["probabilities"].values())
+        assert image["probabilities"][image["class"]] == image["probability"]
 
 
-def test_no_more_classes_are_shown_than_there_are(model_dir, digit_files):
-    assert run("--model", model_dir, "--top", 99, digit_files[0]).stdout.count("%") == 10
+def test_it_says_how_fast_it_was(model, digit_files):
+    said = run("--model", model, *digit_files).stderr
+    assert re.fullmatch(rf"3 images in \d+\.\d\d s, \d+ a second, after \d+\.\d s to load {model.name}\n", said)
 
 
-def test_images_of_any_size_and_colour_are_taken(model_dir, tmp_path):
+def test_of_a_folder_the_graph_is_taken_and_else_the_checkpoint(models, digit_files, tmp_path):
+    assert document("--model", models, *digit_files)["model"] == str(models / "model.onnx")
+    shutil.copy(models / "model.ckpt", tmp_path)
+    assert document("--model", tmp_path, *digit_files)["model"] == str(tmp_path / "model.ckpt")
+
+
+def test_three_classes_are_shown_unless_said_otherwise(model, digit_files):
+    assert run("--model", model, digit_files[0]).stdout.count("%") == 3
+
+
+@pytest.mark.parametrize(("top", "shown"), [(1, 1), (99, 10)])
+def test_as_many_classes_are_shown_as_asked_for_and_there_are(model, digit_files, top, shown):
+    assert run("--model", model, "--top", top, digit_files[0]).stdout.count("%") == shown
+
+
+def test_a_folder_is_every_image_below_it_and_broken_ones_are_named(model, digit_files):
+    folder = digit_files[0].parent
+    (folder / "more").mkdir()
+    shutil.copy(digit_files[0], folder / "more" / "UPPER.PNG")
+    (folder / "more" / "broken.png").write_bytes(b"no image")
+    (folder / "notes.txt").write_text("not one")
+    result = run("--model", model, folder, "--json")
+    assert result.exit_code == 0
+    told = json.loads(result.stdout)
+    assert [image["image"] for image in told["images"]] == [
+        *map(str, digit_files),
+        f"{folder}/more/UPPER.PNG",
+    ]
+    assert told["skipped"] == [
+        f"{folder}/more/broken.png (UnidentifiedImageError: cannot identify image file 'broken.png')"
+    ]
+    assert f"left out: {folder}/more/broken.png (Unidentified" in result.stderr
+
+
+def test_a_dash_is_a_list_of_files(model, digit_files):
+    told = document("--model", model, "-", text=f"{digit_files[1]}\n\n{digit_files[0]}\r\n")
+    assert [image["image"] for image in told["images"]] == [str(digit_files[1]), str(digit_files[0])]
+
+
+def test_images_of_any_size_and_colour_are_taken(model, tmp_path):
     Image.new("RGB", (50, 30), (9, 90, 200)).save(tmp_path / "colour.jpg")
     Image.new("RGBA", (3, 7)).save(tmp_path / "clear.webp")
-    result = run("--model", model_dir, tmp_path / "colour.jpg", tmp_path / "clear.webp")
-    assert result.exit_code == 0
-    assert len(result.stdout.splitlines()) == 2
+    assert len(document("--model", model, tmp_path / "colour.jpg", tmp_path / "clear.webp")["images"]) == 2
 
 
-def test_a_coloured_image_becomes_grey_as_the_test_images_do(model_dir, tmp_path):
+def test_a_coloured_image_becomes_grey_as_the_test_images_do(model, tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "colour.png")
     Image.fromarray(np.round(pixels @ [0.299, 0.587, 0.114]).astype(np.uint8)).save(tmp_path / "grey.png")
-    (_, colour), (_, grey) = predict(model_dir, [tmp_path / "colour.png", tmp_path / "grey.png"], 10)
-    assert colour == grey
+    colour, grey = document("--model", model, tmp_path / "colour.png", tmp_path / "grey.png")["images"]
+    assert colour["probabilities"] == pytest.approx(grey["probabilities"], abs=1e-6)
 
 
-def test_a_directory_without_a_model_is_an_error(digit_files, tmp_path):
-    message = refused(run("--model", tmp_path, digit_files[0]))
-    assert f"{tmp_path} has no model.ckpt; name the model/ folder of a finished experiment" in message
+def test_what_is_not_there_is_an_error(models, digit_files, tmp_path):
+    said = refused(run("--model", tmp_path, digit_files[0]))
+    assert f"{tmp_path} has no model.onnx and no model.ckpt; name the model/ folder of an experiment" in said
+    assert f"{tmp_path}/model.ckpt: no such file; name" in refused(
+        run("--model", tmp_path / "model.ckpt", digit_files[0])
+    )
+    assert f"{tmp_path}/none.png: no such file" in refused(
+        run("--model", models, digit_files[0], tmp_path / "none.png")
+    )
+    (tmp_path / "empty").mkdir()
+    assert f"{tmp_path}/empty has no image below it; known formats are bmp, jpeg" in refused(
+        run("--model", models, tmp_path / "empty")
+    )
+    assert "-: standard input holds no path; write one a line" in refused(run("--model", models, "-", text="\n"))
 
 
-@pytest.mark.parametrize("content", [b"", b"no checkpoint", "state"])
-def test_a_broken_model_is_an_error(content, digit_files, tmp_path):
+def test_a_broken_image_is_an_error(model, digit_files, tmp_path):
+    (tmp_path / "broken").mkdir()
+    broken = tmp_path / "broken" / "broken.png"
+    broken.write_bytes(b"no image")
+    said = refused(run("--model", model, digit_files[0], broken))
+    assert f"{broken} cannot be read: UnidentifiedImageError" in said
+    assert f"no image can be read; the first: {broken} (Unidentified" in refused(run("--model", model, broken.parent))
+
+
+class Malicious:
+    """Unpickled, it leaves a file."""
+
+    def __init__(self, file):
+        self.file = str(file)
+
+    def __reduce__(self):
+        return open, (self.file, "w")
+
+
+def rezipped(source, target, change):
+    """A copy of a checkpoint with its pickle changed."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+        for name in old.namelist():
+            content = old.read(name)
+            new.writestr(name, change(content) if name.endswith("data.pkl") else content)
+
+
+@pytest.mark.parametrize("content", ["empty", "text", "cut", "flipped", "foreign", "code", "saved code"])
+def test_a_checkpoint_that_is_none_is_refused_and_runs_nothing(content, models, digit_files, tmp_path):
+    file, trace = tmp_path / "model.ckpt", tmp_path / "it ran"
+    whole = (models / "model.ckpt").read_bytes()
+    middle = len(whole) // 2
+    match content:
+        case "empty":
+            file.write_bytes(b"")
+        case "text":
+            file.write_bytes(b"no checkpoint")
+        case "cut":
+            file.write_bytes(whole[:middle])
+        case "flipped":
+            file.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
+        case "foreign":
+            torch.save({"weight": torch.zeros(3)}, file)
+        case "code":
+            file.write_bytes(pickle.dumps(Malicious(trace)))
+        case "saved code":
+            rezipped(models / "model.ckpt", file, lambda _: pickle.dumps(Malicious(trace), protocol=2))
+    assert f"{file} cannot be read as a model: " in refused(run("--model", file, digit_files[0]))
+    assert not trace.exists()
+
+
+def test_a_network_that_a_checkpoint_names_is_run_only_if_allowed(models, digit_files, tmp_path, monkeypatch):
+    (tmp_path / "theirs.py").write_text(
+        "from pathlib import Path\n"
+        "from cifar.networks import resnet9\n"
+        "Path(__file__).with_name('it ran').touch()\n"
+        "def network(classes, channels, image_size):\n    return resnet9(classes, channels, 1 / 16)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    content = torch.load(models / "model.ckpt", weights_only=True)
+    content["hyper_parameters"]["hparams"] |= {"network": "theirs:network", "width": 1.0}
     file = tmp_path / "model.ckpt"
-    if content == "state":  # of somebody else's network
-        torch.save({"weight": torch.zeros(3)}, file)
-    else:
-        file.write_bytes(content)
-    assert f"{file} cannot be read as a model" in refused(run("--model", tmp_path, digit_files[0]))
+    torch.save(content, file)
+    said = refused(run("--model", file, digit_files[0]))
+    assert f"{file} needs the network theirs:network, which is code outside of this program" in said
+    assert not (tmp_path / "it ran").exists()
+    theirs = document("--model", file, "--allow-code", digit_files[0])["images"][0]
+    ours = document("--model", models / "model.ckpt", digit_files[0])["images"][0]
+    assert theirs["probabilities"] == pytest.approx(ours["probabilities"], abs=1e-6)
 
 
-def test_a_missing_image_is_an_error(model_dir, digit_files, tmp_path):
-    message = refused(run("--model", model_dir, digit_files[0], tmp_path / "none.png"))
-    assert f"{tmp_path}/none.png: no such file" in message
-
-
-def test_a_broken_image_is_an_error(model_dir, tmp_path):
-    (tmp_path / "broken.png").write_bytes(b"no image")
-    message = refused(run("--model", model_dir, tmp_path / "broken.png"))
-    assert f"{tmp_path}/broken.png cannot be read: UnidentifiedImageError" in message
+@pytest.mark.parametrize("content", ["empty", "text", "cut", "without classes", "of another type"])
+def test_a_graph_that_is_no_model_is_refused(content, models, digit_files, tmp_path):
+    file = tmp_path / "model.onnx"
+    whole = (models / "model.onnx").read_bytes()
+    graph = onnx.load_from_string(whole)
+    match content:
+        case "empty":
+            whole = b""
+        case "text":
+            whole = b"no graph"
+        case "cut":
+            whole = whole[: len(whole) // 2]
+        case "without classes":
+            del graph.metadata_props[:]
+            whole = graph.SerializeToString()
+        case "of another type":
+            node = onnx.helper.make_node("Identity", ["images"], ["logits"])
+            value = [
+                onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", 10])
+                for name in ("images", "logits")
+            ]
+            whole = onnx.helper.make_model(
+                onnx.helper.make_graph([node], "other", value[:1], value[1:])
+            ).SerializeToString()
+    file.write_bytes(whole)
+    assert f"{file} cannot be read as a model: " in refused(run("--model", file, digit_files[0]))
 
 
 @pytest.mark.parametrize(
@@ -121,6 +283,12 @@ def test_wrong_usage_is_explained(arguments, complaint):
     assert complaint in result.stderr
 
 
-def test_help_needs_no_torch():
-    code = "import sys, cifar.predict; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+def test_a_graph_needs_no_torch(models, digit_files):
+    code = (
+        "import sys; from cifar.predict import main\n"
+        "try: main(sys.argv[1:])\n"
+        "finally: print('torch' in sys.modules, file=sys.stderr)"
+    )
+    command = [sys.executable, "-c", code, "--model", str(models), str(digit_files[0])]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stderr.endswith("False\n")

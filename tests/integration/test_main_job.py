@@ -72,7 +72,7 @@ def test_the_quick_start_leaves_a_tested_model_and_commands_that_work(call, fold
     assert predict
     predicted = call(*shlex.split(predict.group(1)))
     assert predicted.code == 0
-    assert re.search(r"example\.png: \d \d+\.\d%, \d \d+\.\d%", predicted.out)
+    assert re.search(r"example\.png +\d +\d+\.\d% +\d \d+\.\d%, \d \d+\.\d%", predicted.out)
 
     # the same name again is refused, and costs nothing
     before = {path: path.stat().st_mtime_ns for path in experiment.rglob("*")}
