@@ -188,6 +188,16 @@ def _import() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in before}
 
 
+def _forks_can_use_a_gpu() -> bool:
+    """CUDA refuses to start in a fork of a process that has asked it for its devices, which some import may do."""
+    import torch
+
+    pid = os.fork()
+    if not pid:
+        os._exit(int(torch.cuda._is_in_bad_fork()))
+    return os.waitpid(pid, 0)[1] == 0
+
+
 def _launch(address: str, arguments: list[str]) -> int:
     """Runs Python with `arguments` in a fork; the status that this ended with, negative for a signal."""
     told = {
@@ -225,8 +235,9 @@ def _end_as(status: int) -> None:
 if __name__ == "__main__":
     if sys.argv[1] == "--launch":
         _end_as(_launch(sys.argv[2], sys.argv[3:]))
-    server = _Server(socket.socket(fileno=int(sys.argv[1])), _import())
-    arguments = server.serve()
+    made = _import()
+    # without a server each launcher runs Python
+    arguments = _Server(socket.socket(fileno=int(sys.argv[1])), made).serve() if _forks_can_use_a_gpu() else None
     if arguments is None:
         shutil.rmtree(sys.argv[2], ignore_errors=True)  # which a driver that was killed leaves behind
         sys.exit()

@@ -122,6 +122,17 @@ def test_where_forks_do_not_work_the_next_process_is_python(own_launcher: list[s
     assert PYTHON in run(own_launcher, tmp_path / "script.py", SCRIPT).stdout
 
 
+def test_where_an_import_asks_cuda_for_its_devices_there_are_no_forks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import torch; torch.cuda.device_count()")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    with serving() as command:
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        given = {**environment, **JOB, "MARK": "é"}
+        assert PYTHON in run(shlex.split(command), tmp_path / "script.py", SCRIPT, env=given).stdout
+
+
 @pytest.mark.parametrize("job", ["02000000", None])
 def test_another_job_gets_a_python_of_its_own(launcher: list[str], tmp_path: Path, job: str | None) -> None:
     """Ray reads which job it is when it is imported."""
