@@ -14,9 +14,10 @@ from cifar.hparams import HParams
 from cifar.sources import TrainingData, split
 from tune import images, spec
 from tune.experiment import git_commit, processor, versions
-from tune.resume import recorded, reopen
+from tune.resume import reopen
 from tune.spec import Experiment
 from tune.study import own_trials
+from tune.study_storage import recorded
 from tune.trials import Trial, best_trial
 
 _NOISE = 2.0  # standard errors of a difference, below which two values are taken for the same

@@ -1,6 +1,6 @@
 """Going on with an experiment that began before: the same one, or an error for each field that differs."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tune import spec, yaml_file
 from tune.errors import ResumeError
@@ -8,10 +8,7 @@ from tune.experiment import ExperimentDir, check_name, working_copy
 from tune.problems import nearest
 from tune.spec import RECORD, Experiment
 from tune.storage import open_storage, probe
-from tune.study_storage import read_database, read_journal, shown_url
-
-if TYPE_CHECKING:
-    from optuna.trial import FrozenTrial
+from tune.study_storage import shown_url
 
 
 def reopen(storage: str, name: str, setting: str = "--resume") -> ExperimentDir:
@@ -32,20 +29,6 @@ def reopen(storage: str, name: str, setting: str = "--resume") -> ExperimentDir:
     if where.local is None:
         return working_copy(where, name, fresh=False)
     return ExperimentDir(where.local / name)
-
-
-def recorded(directory: ExperimentDir, asks: str) -> "tuple[dict[str, Any], list[FrozenTrial]]":
-    """The provenance of an experiment that began, and its study's trials.
-
-    asks: who wants to know, to be named in the error. Raises ResumeError if the study is behind a password,
-    StorageError if it cannot be read.
-    """
-    provenance = yaml_file.read(directory.spec)[0][RECORD]
-    if database := provenance.get("study"):
-        if ":***@" in database:
-            raise ResumeError(f"{asks} has its study in {database}, behind a password; leave it out")
-        return provenance, read_database(database, directory.path.name)
-    return provenance, read_journal(directory.journal)[1]
 
 
 # What a resumed search may change; everything else would make its earlier trials those of another search.

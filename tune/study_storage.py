@@ -16,7 +16,10 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import get_lock_file
 from optuna.trial import FrozenTrial, TrialState
 
-from tune.errors import NameTakenError, StorageError
+from tune import yaml_file
+from tune.errors import NameTakenError, ResumeError, StorageError
+from tune.experiment import ExperimentDir
+from tune.spec import RECORD
 
 _SYNC_EVERY_S = 1.0
 
@@ -184,6 +187,20 @@ def read_database(url: str, name: str) -> list[FrozenTrial]:
         return optuna.load_study(study_name=name, storage=url_storage(url)).get_trials(deepcopy=False)
     except KeyError:
         raise StorageError(f"{shown_url(url)}: there is no study {name} there") from None
+
+
+def recorded(directory: ExperimentDir, asks: str) -> tuple[dict[str, Any], list[FrozenTrial]]:
+    """The provenance of an experiment that began, and its study's trials.
+
+    asks: who wants to know, to be named in the error. Raises ResumeError if the study is behind a password,
+    StorageError if it cannot be read.
+    """
+    provenance = yaml_file.read(directory.spec)[0][RECORD]
+    if database := provenance.get("study"):
+        if ":***@" in database:
+            raise ResumeError(f"{asks} has its study in {database}, behind a password; leave it out")
+        return provenance, read_database(database, directory.path.name)
+    return provenance, read_journal(directory.journal)[1]
 
 
 class _ReadOnly(JournalFileBackend):

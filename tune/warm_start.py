@@ -7,9 +7,10 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 from tune import spec
 from tune.errors import ResumeError
 from tune.points import fit
-from tune.resume import recorded, reopen
+from tune.resume import reopen
 from tune.spec import Experiment
 from tune.study import StudyRecord
+from tune.study_storage import recorded
 
 _NAMED = 3  # trials left out that are named
 
