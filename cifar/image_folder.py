@@ -78,15 +78,16 @@ def list_split(root: Path, split: str, classes: Sequence[str] | None) -> _Listin
         below = (folder / name).rglob("*")
         mine = sorted(path for path in below if path.suffix.lower() in SUFFIXES and not path.is_dir())
         if not mine:
-            raise DataError(f"{folder} has no image of the class {name!r}; {layout}, in {_formats()}")
+            raise DataError(f"{folder} has no image of the class {name!r}; {layout}, in {formats()}")
         files += mine
         labels += [label] * len(mine)
     if not files:
-        raise DataError(f"{folder} is empty; {layout}, in {_formats()}")
+        raise DataError(f"{folder} is empty; {layout}, in {formats()}")
     return _Listing(files, labels, names)
 
 
-def _formats() -> str:
+def formats() -> str:
+    """The names of those that are read."""
     return ", ".join(sorted(suffix.removeprefix(".") for suffix in SUFFIXES))
 
 

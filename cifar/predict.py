@@ -96,7 +96,7 @@ def predict(predictor: "Predictor", images: Iterable[Path]) -> Found:
 
 def _files(images: Iterable[Path]) -> Iterator[tuple[Path, bool]]:
     """Each image file, and whether it was named itself."""
-    from cifar.image_folder import SUFFIXES
+    from cifar.image_folder import SUFFIXES, formats
 
     for image in images:
         if str(image) == "-":
@@ -107,8 +107,7 @@ def _files(images: Iterable[Path]) -> Iterator[tuple[Path, bool]]:
         elif image.is_dir():
             below = sorted(file for file in image.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
             if not below:
-                formats = ", ".join(sorted(suffix.removeprefix(".") for suffix in SUFFIXES))
-                raise DataError(f"{image} has no image below it; known formats are {formats}")
+                raise DataError(f"{image} has no image below it; known formats are {formats()}")
             yield from ((file, False) for file in below)
         elif image.is_file():
             yield image, True
