@@ -8,11 +8,10 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import EarlyStopping, WeightAveraging
+from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from PIL import Image, ImageDraw
 from torch import Tensor
-from torch.optim.swa_utils import update_bn
 
 from cifar.errors import DivergedError
 
@@ -157,27 +156,6 @@ class KeepValues(L.Callback):
         epoch = trainer.current_epoch + 1
         self.values[epoch] = trainer.callback_metrics[self.metric].item()
         trainer.should_stop = trainer.should_stop or epoch >= self.until
-
-
-class EpochAverage(WeightAveraging):
-    """Stochastic weight averaging: the equal average of the weights after each epoch, batch-norm statistics refreshed.
-
-    Izmailov et al., "Averaging Weights Leads to Wider Optima and Better Generalization", UAI 2018. Lightning's
-    callback averages; since running statistics of averaged weights are not the average of running statistics,
-    one more pass over the training images makes them (torch.optim.swa_utils.update_bn).
-    """
-
-    def __init__(self) -> None:
-        super().__init__(use_buffers=False)
-
-    def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
-        """After each epoch, not after each step."""
-        return epoch_idx is not None
-
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Puts the average into the module."""
-        super().on_train_end(trainer, pl_module)
-        update_bn((images for images, _ in trainer.train_dataloader), pl_module)  # type: ignore[union-attr]
 
 
 class PredictionImages(L.Callback):

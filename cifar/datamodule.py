@@ -25,7 +25,8 @@ class Batches:
 
     Both are on the arrays' device. Shuffled by torch's global generator, so that seeding an epoch fixes it. A last
     batch of a single image is left out of training: batch norm cannot use it. pixels: (n, size, size, channels).
-    change: of a batch's images and their (batch,) indices, makes what is trained on.
+    change: of a batch's images and their (batch,) indices, makes what is trained on. part: (k, n): of each batch, this
+    is the k-th process' share of n, all of which see the batches in one order.
     """
 
     def __init__(
@@ -37,20 +38,24 @@ class Batches:
         *,
         train: bool,
         change: Callable[[Tensor, Tensor], Tensor] | None = None,
+        part: tuple[int, int] = (0, 1),
     ) -> None:
         self.pixels, self.labels, self.indices = pixels, labels, indices
-        self.batch_size, self.train, self.change = batch_size, train, change
+        self.batch_size, self.train, self.change, self.part = batch_size, train, change, part
 
     def __len__(self) -> int:
         full, rest = divmod(len(self.indices), self.batch_size)
-        return full + (rest > (1 if self.train and full else 0))
+        return full + (rest > (2 * self.part[1] - 1 if self.train and full else 0))
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         order = self.indices
+        share, shares = self.part
         if self.train:
             order = order[torch.randperm(len(order)).to(order.device)]
+            if share:
+                torch.manual_seed((torch.initial_seed() + share) % 2**63)  # images change by chance, in each otherwise
         for start in range(0, len(self) * self.batch_size, self.batch_size):
-            chosen = order[start : start + self.batch_size]
+            chosen = order[start : start + self.batch_size][share::shares]
             images = self.pixels.index_select(0, chosen).permute(0, 3, 1, 2)
             yield (self.change(images, chosen) if self.change else images), self.labels[chosen]
 
@@ -72,7 +77,14 @@ class ImageDataModule(L.LightningDataModule):
         self._everything: Images | None = None
 
     def train_dataloader(self) -> Batches:
-        """One epoch of training batches, augmented."""
+        """One epoch of training batches, augmented; where several processes train, this one's share of each."""
+        batches = self.training_batches()
+        if self.trainer is not None:
+            batches.part = (self.trainer.global_rank, self.trainer.world_size)
+        return batches
+
+    def training_batches(self) -> Batches:
+        """The same batches, whole."""
         if self.everything:
             images = self._all()
             return self.batches(images, np.arange(len(images)), self.batch_size, train=True)

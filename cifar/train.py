@@ -1,25 +1,41 @@
-"""One training: fit() trains a classifier, average() trains it on with averaged weights, test() measures it."""
+"""One training: fit() trains a classifier, go_on() trains it on and averages its weights, test() measures it."""
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import torch
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import Logger
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.pytorch.strategies import Strategy
 
-from cifar.callbacks import EpochAverage, FollowHParams, PredictionImages, SeedEpochs, StopAtNonFinite, StopEarly
+from cifar.averaging import Average, Averages
+from cifar.callbacks import FollowHParams, PredictionImages, SeedEpochs, StopAtNonFinite, StopEarly
 from cifar.checkpoint import check_hparams, read_checkpoint
 from cifar.classifier import ImageClassifier
 from cifar.compilation import CountCompiling, compiled
 from cifar.config import METRICS, TrainerConfig
 from cifar.datamodule import ImageDataModule
 from cifar.hparams import HParams
+
+
+@dataclass(frozen=True)
+class Parallel:
+    """How processes train together: what makes Lightning's strategy, and its plugin that knows the others.
+
+    first: whether this is the one that saves.
+    """
+
+    strategy: Callable[[], Strategy]
+    environment: Callable[[], ClusterEnvironment]
+    first: bool
 
 
 def fit(
@@ -33,13 +49,15 @@ def fit(
     callbacks: Sequence[L.Callback] = (),
     resume_from: Path | None = None,
     changed: bool = False,
+    parallel: Parallel | None = None,
 ) -> ImageClassifier:
     """Trains `hparams` for `max_epochs`, or until early stopping, and returns the classifier as it then is.
 
     `resume_from` is a checkpoint of the same training; what follows equals what would have followed without the stop,
     which is nothing where that training had ended. With `changed`, `hparams` may differ from the checkpoint's in
     cifar.hparams.MUTABLE: weights, the optimizer's moments and the count of epochs are the checkpoint's, all else is
-    as if it had always been that of `hparams`, the learning rate at each step included.
+    as if it had always been that of `hparams`, the learning rate at each step included. parallel: where this process is
+    one of several that train together, each on its share of every batch.
 
     Raises DivergedError where the loss or a weight is not finite, before that epoch is validated or saved;
     CheckpointError where `resume_from` is missing or damaged, and ValueError where its HParams differ and must not,
@@ -59,37 +77,48 @@ def fit(
     if resume_from is not None and changed:
         extras.append(FollowHParams())
     # Before `callbacks`, which may save a checkpoint: what early stopping has counted belongs in it.
-    trainer = _trainer(config, max_epochs, seed, loggers, [*extras, *callbacks], validate=not data.everything)
+    standing = [*extras, *callbacks]
+    trainer = _trainer(config, max_epochs, seed, loggers, standing, validate=not data.everything, parallel=parallel)
     data.augment = model.augment
     with _quiet(), _compiled(model, config):
         trainer.fit(model, datamodule=data, ckpt_path=resume_from, weights_only=True)
     return model
 
 
-def average(
+def go_on(
     model: ImageClassifier,
     data: ImageDataModule,
     config: TrainerConfig,
     *,
     epochs: int,
     learning_rate: float,
+    lr_schedule: Literal["constant", "cosine"],
     seed: int,
     loggers: Sequence[Logger] = (),
     callbacks: Sequence[L.Callback] = (),
-) -> ImageClassifier:
-    """Trains `model` on at a constant learning rate and returns the average of its weights after each epoch.
+    parallel: Parallel | None = None,
+) -> dict[Average, ImageClassifier]:
+    """Trains a copy of `model` on from `learning_rate`, which stays or falls to 0, and returns what it then is.
 
-    Raises DivergedError as `fit` does.
+    Under each name of cifar.averaging.Averages: the last weights, and averages of those on the way. Raises
+    DivergedError as `fit` does.
     """
-    point = model.point.model_copy(update={"lr_schedule": "constant", "learning_rate": learning_rate})
+    point = model.point.model_copy(update={"lr_schedule": lr_schedule, "learning_rate": learning_rate})
+    point = point.model_copy(update={"min_lr_fraction": 0.0, "pretrained": False})
     L.seed_everything(seed, verbose=False)
-    averaged = make_classifier(point.model_copy(update={"pretrained": False}), data)
-    averaged.load_state_dict(model.state_dict())
-    trainer = _trainer(config, epochs, seed, loggers, [*callbacks, EpochAverage()], validate=not data.everything)
+    trained = make_classifier(point, data)
+    trained.load_state_dict(model.state_dict())
+    averages = Averages()
+    everything = [*callbacks, averages]
+    trainer = _trainer(config, epochs, seed, loggers, everything, validate=not data.everything, parallel=parallel)
     data.augment = model.augment
-    with _quiet(), _compiled(averaged, config):
-        trainer.fit(averaged, datamodule=data)
-    return averaged
+    with _quiet(), _compiled(trained, config):
+        trainer.fit(trained, datamodule=data)
+    models = {}
+    for name, state in averages.states.items():
+        models[name] = make_classifier(point, data)
+        models[name].load_state_dict(state)
+    return models
 
 
 def validate(model: ImageClassifier, data: ImageDataModule, config: TrainerConfig) -> dict[str, float]:
@@ -159,6 +188,7 @@ def _trainer(
     callbacks: Sequence[L.Callback],
     *,
     validate: bool = True,
+    parallel: Parallel | None = None,
 ) -> L.Trainer:
     standard: list[L.Callback] = [SeedEpochs(seed), StopAtNonFinite()]
     if loggers:
@@ -167,10 +197,19 @@ def _trainer(
         standard.append(CountCompiling())
     if config.prediction_images and validate:
         standard.append(PredictionImages(config.prediction_images))
+    together: dict[str, Any] = {"devices": config.devices}
+    if parallel:
+        together = {
+            "devices": "auto",
+            "strategy": parallel.strategy(),
+            "plugins": [parallel.environment()],
+            "sync_batchnorm": torch.cuda.is_available() and config.accelerator != "cpu",  # there is none for CPUs
+            "use_distributed_sampler": False,
+        }
     with _quiet():
         return L.Trainer(
+            **together,
             accelerator=config.accelerator,
-            devices=config.devices,
             precision=config.precision,
             max_epochs=max_epochs,
             log_every_n_steps=config.log_every_n_steps,

@@ -6,8 +6,9 @@ from pathlib import Path
 import click
 
 from cifar.errors import UserError
-from tune.run import Where, exit_status, on_a_cluster, run
+from tune.run import exit_status, on_a_cluster
 from tune.run import main as run_command
+from tune.session import Where, run
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -64,7 +65,26 @@ def retry(name: str, **where: str | None) -> None:
     """Run the failed trials of experiment NAME again, and go on to the model with what they give."""
     with exit_status():
         again = Where(**where)  # type: ignore[arg-type]
-        run(None, (), name, again, resume=True, repeat=True)
+        run(None, (), name, again, "retry")
+
+
+@main.command()
+@click.argument("name")
+@click.option("--set", "overrides", multiple=True, metavar="SECTION.NAME=VALUE", help="Override a field; repeatable.")
+@click.option("--devices", type=click.IntRange(min=1), help="Processes that train the model together.")
+@on_a_cluster
+def retrain(name: str, overrides: tuple[str, ...], devices: int | None, **where: str | None) -> None:
+    """Make the model of experiment NAME anew: the last mile only.
+
+    What the finalists gave before is not trained again. The test set was read by then, so that --again is needed.
+    """
+    from tune.resume import check_retrain
+
+    with exit_status():
+        check_retrain(overrides)
+        if devices is not None:
+            overrides = (*overrides, f"retrain.devices={devices}")
+        run(None, overrides, name, Where(**where), "retrain")  # type: ignore[arg-type]
 
 
 @main.command()

@@ -74,9 +74,24 @@ def _of_scheduler(scheduler: SchedulerConfig | None, search: SearchConfig | None
 
 
 def _of_retrain(retrain: RetrainConfig | None, scheduler: SchedulerConfig | None) -> Iterator[Problem]:
-    if retrain and scheduler and scheduler.type == "pbt" and retrain.start == "scratch":
-        rule = "cannot repeat what pbt does, which changes HParams in mid-training: use checkpoint"
-        yield Problem(("retrain", "start"), rule, retrain.start)
+    if retrain is None:
+        return
+    if scheduler and scheduler.type == "pbt":
+        if retrain.start == "scratch":
+            rule = "cannot repeat what pbt does, which changes HParams in mid-training: use checkpoint"
+            yield Problem(("retrain", "start"), rule, retrain.start)
+        if retrain.seeds not in ("auto", 0):
+            rule = (
+                "must be 0 with scheduler.type pbt, whose trainings change HParams and cannot be repeated: leave it out"
+            )
+            yield Problem(("retrain", "seeds"), rule, retrain.seeds)
+    if retrain.lr_schedule == "none":
+        if retrain.average in ("swa", "ema"):
+            rule = "has no epochs to average with retrain.lr_schedule none: use raw, or constant or cosine there"
+            yield Problem(("retrain", "average"), rule, retrain.average)
+        if retrain.start == "checkpoint":
+            rule = "trains nothing with retrain.lr_schedule none: use scratch, or constant or cosine there"
+            yield Problem(("retrain", "start"), rule, retrain.start)
 
 
 def of_points(search: SearchConfig | None, scheduler: SchedulerConfig | None, space: Space) -> Iterator[Problem]:

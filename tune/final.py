@@ -1,4 +1,4 @@
-"""The retrain on the cluster: one actor retrains, evaluates and exports, while the driver shows how far it is."""
+"""The model on the cluster: an actor trains, evaluates and exports, while the driver shows how far it is."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,9 +10,9 @@ from cifar.sources import TrainingData
 from tune.errors import RetrainFailedError
 from tune.experiment import ExperimentDir
 from tune.images import SharedImages
+from tune.last_mile import Winner
 from tune.spec import Experiment
 from tune.tracking import Tracking
-from tune.trials import Trial
 from tune.winner import Made
 
 _POLL_S = 0.5
@@ -31,48 +31,60 @@ class _Retrain:
         self,
         experiment: Experiment,
         data: TrainingData,
-        winner: Trial,
+        winner: Winner,
         directory: ExperimentDir,
         tracking: Tracking,
         readings: int,
         cpus: int,
+        train: bool,
     ) -> Made:
         import torch
 
-        from tune.winner import make_model
+        from tune.winner import finish_model, train_model
 
         torch.set_num_threads(cpus)
 
         def say(line: str) -> None:
             self._line = line
 
-        return make_model(experiment, data, winner, directory, tracking, readings, say)
+        if train:
+            train_model(experiment, data, winner, directory, tracking, say)
+        return finish_model(experiment, data, winner, directory, tracking, readings, say)
 
 
-def make_model_on_cluster(
+def make_model(
     experiment: Experiment,
     images: SharedImages,
-    winner: Trial,
+    winner: Winner,
     directory: ExperimentDir,
     tracking: Tracking,
     readings: int,
     cpus: float,
     gpus: float,
     say: Callable[[str], None],
+    *,
+    train: bool,
 ) -> Made:
-    """`tune.winner.make_model` in an actor with `cpus` and `gpus`; `say` hears each step of it.
+    """`tune.winner.train_model`, if it is to `train`, and `finish_model`; `say` hears each step.
 
-    images: what `tune.images.share` gave.
+    images: what `tune.images.share` gave. Both in an actor with `cpus` and `gpus`, but where `retrain.devices` says
+    so, several processes with as much each train together.
 
-    A lost process or node is replaced, and the retrain begins again, `search.max_retries` times at most. Raises the
+    A lost process or node is replaced, and the training begins again, `search.max_retries` times at most. Raises the
     UserError that it raised, RetrainFailedError for anything else.
     """
+    if train and experiment.retrain.devices > 1:
+        from tune.parallel import train_together
+
+        say(f"training in {experiment.retrain.devices} processes")
+        train_together(experiment, images, winner, directory, tracking, cpus, gpus)
+        train = False
     retrain: Any = ray.remote(_Retrain)
     retries = experiment.search.max_retries
     actor = retrain.options(
         num_cpus=cpus, num_gpus=gpus, max_concurrency=2, max_restarts=retries, max_task_retries=retries
     ).remote()
-    made = actor.run.remote(experiment, images, winner, directory, tracking, readings, max(1, int(cpus)))
+    made = actor.run.remote(experiment, images, winner, directory, tracking, readings, max(1, int(cpus)), train)
     said = ""
     try:
         while not ray.wait([made], timeout=_POLL_S)[0]:

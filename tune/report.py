@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 from tune.experiment import versions, write_text
 from tune.progress import duration
-from tune.summary import Summary, shown
+from tune.summary import Summary, difference, shown, with_interval
+from tune.trainings import validated
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -35,6 +36,8 @@ def _template(name: str) -> "Template":
     )
     environment.filters["shown"] = shown
     environment.filters["duration"] = duration
+    environment.filters["difference"] = difference
+    environment.globals["with_interval"] = with_interval
     return environment.get_template(name)
 
 
@@ -51,6 +54,8 @@ def _context(summary: Summary) -> dict[str, Any]:
         "provenance": record["provenance"],
         "versions": versions(),
         "epochs": sum(trial.trained for trial in summary.trials),
+        "maximize": summary.experiment.search.maximize,
+        "validated": validated(summary.experiment.search.metric),
     }
 
 
@@ -72,7 +77,7 @@ def _curves(summary: Summary) -> Any:
     scheduler, metric = summary.experiment.scheduler, summary.experiment.search.metric
     figure = _figure(xaxis={"title": "epoch"}, yaxis={"title": metric}, showlegend=False)
     for trial in summary.trials:
-        winner = trial.number == summary.winner.number
+        winner = trial.number == summary.trial.number
         figure.add_scatter(
             x=list(trial.values),
             y=list(trial.values.values()),

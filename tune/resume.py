@@ -1,5 +1,6 @@
 """Going on with an experiment that began before: the same one, or an error for each field that differs."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from tune import spec, yaml_file
@@ -43,6 +44,17 @@ _FREE: dict[str, set[str] | None] = {
     "retrain": None,
     "tracking": None,
 }  # fmt: skip
+
+
+def check_retrain(overrides: Sequence[str]) -> None:
+    """Raises ResumeError where one would change more than how the model is made."""
+    may = ("retrain", "resources", "tracking")
+    for override in overrides:
+        if override.partition(".")[0].strip() not in may:
+            raise ResumeError(
+                f"retrain: --set {override}: the search is as it was, so only {', '.join(may)} can be set; "
+                "to search otherwise, begin another experiment"
+            )
 
 
 def check_same(

@@ -9,6 +9,7 @@ from tune.rungs import rung_epochs
 from tune.space import Scalar
 
 Auto = Literal["auto"]
+Average = Literal["raw", "swa", "ema"]  # as cifar.averaging, which needs torch
 Sampler = Literal["gp", "tpe", "plain_gp", "plain_tpe", "cmaes", "qmc", "random", "grid"]
 Point = dict[Annotated[str, BeforeValidator(str)], Scalar]  # a name that is no text is unknown, as another would be
 MOST_TRIALS = 1_000_000
@@ -139,18 +140,48 @@ class ResourcesConfig(Section):
 
 
 class RetrainConfig(Section):
-    """How the winner becomes the model: trained on with averaged weights (Izmailov et al., UAI 2018)."""
+    """How the winner is chosen of the best few, and how it becomes the model."""
 
+    finalists: Annotated[
+        int, Field(ge=1, le=100, description="How many of the best trials are trained again before one is chosen")
+    ] = 3
+    seeds: Annotated[
+        Annotated[int, Field(ge=0, le=100)] | Auto,
+        Field(
+            description="How many fresh seeds each finalist is trained with, at full length; auto: 3, with pbt 0, "
+            "where the search's best wins as it is, and nothing that is auto below is compared"
+        ),
+    ] = "auto"
     start: Annotated[
-        Literal["checkpoint", "scratch"],
-        Field(description="From the winner's best checkpoint, or its HParams afresh at full length first"),
-    ] = "checkpoint"
+        Literal["checkpoint", "scratch"] | Auto,
+        Field(
+            description="From the winner's best checkpoint, or its HParams afresh at full length first; auto: what is "
+            "better on the validation images"
+        ),
+    ] = "auto"
+    average: Annotated[
+        Average | Auto,
+        Field(
+            description="The model's weights: raw, the last ones; swa, the average of those after each epoch; ema, an "
+            "exponential average over the steps; auto: what is best on the validation images"
+        ),
+    ] = "auto"
+    lr_schedule: Annotated[
+        Literal["none", "constant", "cosine"] | Auto,
+        Field(
+            description="Course of the learning rate over the epochs that are averaged; none: no such epochs; auto: "
+            "what is best on the validation images"
+        ),
+    ] = "auto"
     on: Annotated[Literal["train+validation", "train"], Field(description="The images trained on")] = "train+validation"
     epochs: Annotated[int, Field(ge=1, le=100_000, description="Epochs whose weights are averaged")] = 20
     learning_rate: Annotated[
         Annotated[float, Field(gt=0, le=100)] | Auto,
-        Field(description="Constant, while averaging; auto: a tenth of the winner's"),
+        Field(description="The first one, while averaging; auto: a tenth of the winner's"),
     ] = "auto"
+    devices: Annotated[
+        int, Field(ge=1, le=4096, description="Processes that train the model together, each on its share of a batch")
+    ] = 1
 
 
 class TrackingConfig(Section):

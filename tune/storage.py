@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 from uuid import uuid4
@@ -104,6 +105,17 @@ class Storage:
         else:
             local.mkdir(parents=True, exist_ok=True)
             _pyarrow_copy(source, str(local), source=self.filesystem)
+
+    @contextmanager
+    def opened(self, rel: str) -> Iterator[Path]:
+        """A file on this machine, as long as it is needed. It may be missing where this is a folder."""
+        if self.local:
+            yield self.local / rel
+            return
+        with TemporaryDirectory() as folder:
+            file = Path(folder) / PurePosixPath(rel).name
+            self.download(rel, file)
+            yield file
 
     def copy(self, rel: str, to: str) -> None:
         """Copies a file, or what is in a folder, within the storage."""

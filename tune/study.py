@@ -23,6 +23,7 @@ _STUDY_STATES: dict[State, TrialState] = {
     "failed": TrialState.FAIL,
 }
 _DROPPED = "dropped"  # state of a trial that was never begun
+_RESULT = "last mile: "  # attributes of the study: results of the trainings after the search
 _FROM = "from"  # attribute of a trial of an earlier experiment: which
 
 
@@ -188,6 +189,17 @@ class StudyRecord:
     def test_readings(self, sealed: dict[str, Any]) -> None:
         with _as_os_error():
             self.study.set_user_attr("test_readings", sealed)
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """What the trainings of the last mile gave, by the key that each was noted under."""
+        attributes = self.study.user_attrs
+        return {name.removeprefix(_RESULT): value for name, value in attributes.items() if name.startswith(_RESULT)}
+
+    def note_result(self, key: str, result: dict[str, Any]) -> None:
+        """The result of one of them."""
+        with _as_os_error():
+            self.study.set_user_attr(f"{_RESULT}{key}", result)
 
     @property
     def ended_because(self) -> str:

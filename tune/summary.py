@@ -3,6 +3,7 @@
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import mean
 
 from rich.console import Console
 from rich.table import Table
@@ -11,10 +12,13 @@ from rich.text import Text
 from cifar.hparams import only_with
 from tune.evaluation import Evaluation
 from tune.experiment import ExperimentDir
+from tune.finalists import mean_interval
+from tune.last_mile import Winner
 from tune.points import in_effect
 from tune.progress import duration
 from tune.space import Constant
 from tune.spec import Experiment
+from tune.trainings import validated
 from tune.trials import Trial
 
 
@@ -25,7 +29,7 @@ class Summary:
     experiment: Experiment
     directory: ExperimentDir
     trials: list[Trial]
-    winner: Trial
+    winner: Winner
     test: Evaluation
     study: str  # the journal's path, or the database's URL
     ended: str  # why, if before the last trial
@@ -38,11 +42,26 @@ class Summary:
     importances: dict[str, float] = field(default_factory=dict)  # shares of 1, by parameter of the study
 
     @property
+    def trial(self) -> Trial:
+        """The winner's."""
+        return self.winner.trial
+
+    @property
     def best(self) -> tuple[int, float]:
-        """(epoch, value) for which the winner was chosen."""
-        best = self.winner.best_kept(self.experiment.search.maximize)
+        """(epoch, value) of the winner in the search."""
+        best = self.trial.best_kept(self.experiment.search.maximize)
         assert best is not None, "a winner has a value"
         return best
+
+    @property
+    def validated(self) -> tuple[float, str]:
+        """The best estimate of the model's metric that does without the test set, and what it is."""
+        metric, winner = self.experiment.search.metric, self.winner
+        if winner.chosen:
+            return winner.chosen.mean, f"the mean {validated(metric)} of {len(winner.chosen.values)} models made so"
+        if winner.finalist:
+            return winner.finalist.mean, f"the mean {metric} over {len(winner.finalist.values)} fresh seeds"
+        return self.best[1], f"the winner's {metric}"
 
     @property
     def again(self) -> str:
@@ -53,7 +72,7 @@ class Summary:
     @property
     def hparams_in_effect(self) -> dict[str, object]:
         """The winner's HParams without those that its optimizer or schedule does not have."""
-        point = self.winner.hparams
+        point = self.trial.hparams
         return {
             name: value
             for name, value in point.items()
@@ -63,7 +82,7 @@ class Summary:
     @property
     def searched_hparams(self) -> dict[str, object]:
         """Those of them that were searched."""
-        point = in_effect(self.experiment.space, self.winner.hparams)
+        point = in_effect(self.experiment.space, self.trial.hparams)
         names = {domain.name for domain in point if not isinstance(domain, Constant)}
         return {name: value for name, value in self.hparams_in_effect.items() if name in names}
 
@@ -85,10 +104,51 @@ class Summary:
         if test.augmented:
             told["with augmentation"] = f"{test.augmented}: flips and shifts as in training, averaged"
         if search.metric == "val_accuracy":
-            told["gap"] = f"{100 * (test.accuracy - self.best[1]):+.2f} points from the winner's {search.metric}"
+            value, of = self.validated
+            told["gap"] = f"{100 * (test.accuracy - value):+.2f} points from {of}"
         if test.reading > 1:
             told["readings"] = f"{test.reading} of the test set: what was chosen since the first is not blind to it"
         return told
+
+    def about_the_winner(self) -> dict[str, str]:
+        """What the last mile found, by name: what was not trained is left out."""
+        winner, maximize = self.winner, self.experiment.search.maximize
+        told = {}
+        if (finalist := winner.finalist) is not None:
+            count = len(finalist.values)
+            drop = finalist.drop(maximize)
+            flattered = (
+                f"the search flattered it by {drop:.4f}" if drop > 0 else f"{-drop:.4f} better than in the search"
+            )
+            told["over seeds"] = f"{with_interval(finalist.mean, finalist.interval)}, {count} fresh seeds; {flattered}"
+        told["made"] = f"{winner.way}{self._averaged()}"
+        return told
+
+    def _averaged(self) -> str:
+        """What the average brought, in words."""
+        row = self.winner.chosen
+        if row is None:
+            return ""
+        metric = validated(self.experiment.search.metric)
+        told = f": {metric} {row.mean:.4f}"
+        if row.against_raw:
+            return f"{told}, {difference(row.against_raw)} than the last weights"
+        best = [
+            other for other in self.winner.evidence if other.way.average != "raw" and other.way.start == row.way.start
+        ]
+        return f"{told}; no average was better, so none is used" if best else told
+
+
+def with_interval(value: float, interval: tuple[float, float] | None) -> str:
+    """A mean, with its interval if there is one."""
+    return f"{value:.4f}" + (f" (95 % interval {interval[0]:.4f} to {interval[1]:.4f})" if interval else "")
+
+
+def difference(paired: tuple[float, ...]) -> str:
+    """The mean of paired differences in words, with its interval."""
+    value, interval = mean(paired), mean_interval(paired)
+    within = f" (95 % interval {interval[0]:+.4f} to {interval[1]:+.4f}, {len(paired)} pairs)" if interval else ""
+    return f"{abs(value):.4f} {'more' if value >= 0 else 'less'}{within}"
 
 
 def shown(value: object) -> str:
@@ -108,9 +168,10 @@ def print_closing(summary: Summary, console: Console) -> None:
     epochs = sum(trial.trained for trial in summary.trials)
     model = f"{directory.model}" + (f" (without ONNX: {summary.onnx_error})" if summary.onnx_error else "")
     rows = {
-        "winner": f"trial {summary.winner.number}, epoch {epoch}",
+        "winner": f"trial {summary.trial.number}, {summary.winner.why(len(summary.trials), experiment.search)}",
         "HParams": ", ".join(f"{name} {shown(value)}" for name, value in summary.searched_hparams.items()) or "fixed",
-        experiment.search.metric: f"{value:.4f}",
+        experiment.search.metric: f"{value:.4f} in the search, epoch {epoch}",
+        **summary.about_the_winner(),
         "test accuracy": summary.interval(),
         **summary.about_the_test(),
         "trials": f"{summary.counts()}; {epochs} epochs",

@@ -52,8 +52,14 @@ def _token(directory: Path) -> str:
 
 
 @contextmanager
-def loggers(tracking: Tracking, name: str, folder: Path, hparams: HParams) -> Iterator[list["Logger"]]:
-    """The loggers of the training `name`, with its HParams logged; closed at the end, however that comes."""
+def loggers(tracking: Tracking | None, name: str, folder: Path, hparams: HParams) -> Iterator[list["Logger"]]:
+    """The loggers of the training `name`, with its HParams logged; closed at the end, however that comes.
+
+    tracking: None in a process whose training another one logs.
+    """
+    if tracking is None:
+        yield []
+        return
     from lightning.pytorch.loggers import TensorBoardLogger
 
     made: list[Logger] = [TensorBoardLogger(str(folder), name="", version="")]

@@ -11,7 +11,7 @@ from cifar.callbacks import StopAtNonFinite, TellEpochs, draw_predictions
 from cifar.classifier import ImageClassifier
 from cifar.config import TrainerConfig
 from cifar.errors import DivergedError
-from cifar.train import average, fit, make_classifier
+from cifar.train import fit, go_on, make_classifier
 
 CPU = TrainerConfig(accelerator="cpu")
 CLASSES = ["ant", "a very long name of a bee"]
@@ -166,7 +166,7 @@ def test_averaging_is_guarded_too(make_data, tiny, spoil):
     model = make_classifier(tiny, make_data())
     spoil(3, lambda loss, _: loss * math.inf)
     with pytest.raises(DivergedError, match="train_loss was inf at epoch 1, step 3"):
-        average(model, make_data(), CPU, epochs=2, learning_rate=0.01, seed=0)
+        go_on(model, make_data(), CPU, epochs=2, learning_rate=0.01, lr_schedule="constant", seed=0)["swa"]
 
 
 @pytest.mark.parametrize(("fast_dev_run", "step"), [(True, 1), (2, 2)])

@@ -7,7 +7,7 @@ import torch
 from cifar.config import TrainerConfig
 from cifar.errors import UserError
 from cifar.hparams import HParams
-from cifar.train import average, fit, load, save
+from cifar.train import fit, go_on, load, save
 
 PLAIN = TrainerConfig(accelerator="cpu")
 COMPILED = TrainerConfig(accelerator="cpu", compile=True)
@@ -57,7 +57,7 @@ def test_a_compiled_network_trains_as_the_plain_one_and_is_compiled_once(trained
 
 def test_what_was_trained_compiled_is_averaged_saved_and_loaded_as_any_model(trained, make_data, tmp_path):
     model, _ = trained(COMPILED, SMALL)
-    averaged = average(model, make_data(), COMPILED, epochs=1, learning_rate=0.01, seed=2)
+    averaged = go_on(model, make_data(), COMPILED, epochs=1, learning_rate=0.01, lr_schedule="constant", seed=2)["swa"]
     save(averaged, tmp_path / "model.ckpt")
     loaded = load(tmp_path / "model.ckpt").eval()
     images = torch.randint(0, 256, (5, 1, 8, 8), dtype=torch.uint8)

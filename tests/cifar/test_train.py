@@ -16,7 +16,7 @@ from cifar import train
 from cifar.config import EarlyStopping, TrainerConfig
 from cifar.datamodule import ImageDataModule
 from cifar.hparams import HParams, LRSchedule, Optimizer
-from cifar.train import average, fit, load, make_classifier, save, validate
+from cifar.train import fit, go_on, load, make_classifier, save, validate
 
 CPU = TrainerConfig(accelerator="cpu", log_every_n_steps=1)
 
@@ -280,7 +280,9 @@ def test_bf16_mixed_runs_on_the_cpu(make_data, tiny):
 
 def test_the_average_is_of_the_weights_after_each_epoch(make_data, tiny):
     model, run = digits_model(make_data, tiny), Epochs()
-    averaged = average(model, make_data(), CPU, epochs=3, learning_rate=0.02, seed=5, callbacks=[run])
+    averaged = go_on(
+        model, make_data(), CPU, epochs=3, learning_rate=0.02, lr_schedule="constant", seed=5, callbacks=[run]
+    )["swa"]
     assert len(run.states) == 3
     assert not same(run.states[0], run.states[2])
     for name, weights in averaged.named_parameters():
@@ -291,7 +293,7 @@ def test_the_average_is_of_the_weights_after_each_epoch(make_data, tiny):
 def test_averaging_starts_from_the_model_and_leaves_it_alone(make_data, tiny):
     model = digits_model(make_data, tiny)
     before = copy.deepcopy(model.state_dict())
-    averaged = average(model, make_data(), CPU, epochs=2, learning_rate=1e-30, seed=5)
+    averaged = go_on(model, make_data(), CPU, epochs=2, learning_rate=1e-30, lr_schedule="constant", seed=5)["swa"]
     for name, weights in averaged.named_parameters():
         torch.testing.assert_close(weights.data, before[name])
     assert same(model.state_dict(), before)
@@ -300,15 +302,31 @@ def test_averaging_starts_from_the_model_and_leaves_it_alone(make_data, tiny):
 
 def test_averaging_keeps_the_learning_rate_constant(make_data, tiny, tmp_path):
     logger = TensorBoardLogger(tmp_path, name="", version="")
-    average(digits_model(make_data, tiny), make_data(), CPU, epochs=2, learning_rate=0.02, seed=5, loggers=[logger])
+    go_on(
+        digits_model(make_data, tiny),
+        make_data(),
+        CPU,
+        epochs=2,
+        learning_rate=0.02,
+        lr_schedule="constant",
+        seed=5,
+        loggers=[logger],
+    )["swa"]
     assert {round(rate, 6) for _, rate in scalars(tmp_path, "lr-SGD")} == {0.02}
 
 
 def test_batch_norm_statistics_of_the_average_are_made_anew(make_data, normed):
     data, run = make_data(160), Epochs()
-    averaged = average(
-        digits_model(make_data, normed), data, CPU, epochs=3, learning_rate=0.05, seed=5, callbacks=[run]
-    )
+    averaged = go_on(
+        digits_model(make_data, normed),
+        data,
+        CPU,
+        epochs=3,
+        learning_rate=0.05,
+        lr_schedule="constant",
+        seed=5,
+        callbacks=[run],
+    )["swa"]
     expected = copy.deepcopy(averaged)
     update_bn([images for images, _ in data.train_dataloader()], expected)
     statistics = [name for name in averaged.state_dict() if name.endswith(("running_mean", "running_var"))]
@@ -322,7 +340,16 @@ def test_batch_norm_statistics_of_the_average_are_made_anew(make_data, normed):
 def test_averaging_may_train_on_everything(make_data, tiny):
     run = Epochs()
     data = make_data(everything=True)
-    average(digits_model(make_data, tiny), data, CPU, epochs=1, learning_rate=0.02, seed=5, callbacks=[run])
+    go_on(
+        digits_model(make_data, tiny),
+        data,
+        CPU,
+        epochs=1,
+        learning_rate=0.02,
+        lr_schedule="constant",
+        seed=5,
+        callbacks=[run],
+    )["swa"]
     assert run.steps == 5  # of 40 images each
 
 

@@ -23,7 +23,13 @@ from tune.storage import open_storage
 
 PROJECT = Path(__file__).parents[2]
 SPACE = PROJECT / "search_spaces" / "quickstart.yaml"
-SETTINGS = ("search.trials=12", "scheduler.max_epochs=6", "retrain.epochs=1", "resources.max_concurrent=1")
+SETTINGS = (
+    "search.trials=12",
+    "scheduler.max_epochs=6",
+    "retrain.epochs=1",
+    "retrain.seeds=0",
+    "resources.max_concurrent=1",
+)
 KILLS = 20
 TRAINING = "ray::ImplicitFunc"  # what Ray names the process of a trial
 

@@ -44,7 +44,8 @@ def test_baseline_retrains_its_best_checkpoint_on_the_training_images_alone(sear
 
 def test_resnet_searches_every_condition_and_retrains_from_scratch(search, folder, study):
     shrunk = ("space.width=0.125", "space.batch_size=64", "search.trials=5", "scheduler.max_epochs=2")
-    done = search("resnet.yaml", *TINY, *shrunk, "scheduler.grace_period=1", "search.seed=3")
+    shrunk = (*shrunk, "scheduler.grace_period=1", "search.seed=3", "retrain.start=scratch")
+    done = search("resnet.yaml", *TINY, *shrunk)
     assert done.code == 0, done.err
     trials = study(folder / "experiments" / "test")
     assert len(trials) == 5

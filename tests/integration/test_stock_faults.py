@@ -117,7 +117,7 @@ space:
 search: {{metric: val_loss, trials: {len(POINTS)}, sampler: random, start: {json.dumps(POINTS)}}}
 scheduler: {{type: asha, mode: stop, max_epochs: 4, grace_period: 1, reduction_factor: 2, min_peers: 3}}
 resources: {{max_concurrent: 1}}
-retrain: {{epochs: 1}}
+retrain: {{epochs: 1, seeds: 0}}
 """
 
 

@@ -1,0 +1,203 @@
+"""The choice of the winner and of the way to its model, by real trainings in this process."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from cifar.datamodule import ImageDataModule
+from cifar.hparams import HParams
+from cifar.sources import divided, load_training
+from cifar.train import fit, save
+from tune import yaml_file
+from tune.averaging import PLAIN, UNCOMPARED, Way
+from tune.errors import RetrainFailedError, StorageError
+from tune.experiment import ExperimentDir
+from tune.last_mile import LastMile
+from tune.open_study import open_study
+from tune.tracking import Tracking
+from tune.trials import Trial
+
+FIELDS = (
+    "data.limit=200", "data.validation_fraction=0.2", "trainer.accelerator=cpu", "scheduler.max_epochs=2",
+    "retrain.epochs=2", "retrain.finalists=2", "retrain.seeds=2",
+)  # fmt: skip
+POINT = {"network": "cnn", "width": 0.1, "batch_size": 40, "optimizer": "adamw"}
+DIVERGES = {"optimizer": "sgd", "learning_rate": 100.0, "weight_decay": 1.0, "lr_schedule": "constant"}
+TRACKING = Tracking("test", "test", None, "")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+class Mile:
+    """A session of the last mile of one experiment, with two trials of which the second has the better score."""
+
+    def __init__(self, experiment, folder: Path, rates=(0.01, 0.003)) -> None:
+        self.experiment, self.directory = experiment, ExperimentDir(folder)
+        self.data = divided(load_training(experiment.data), experiment.data)
+        self.record, _ = open_study(experiment, self.directory, str(folder.parent), None, "f00d")
+        self.ran: list[str] = []
+        self.said: list[str] = []
+        self.trials = [self._trial(number, rate) for number, rate in enumerate(rates)]
+        self.mile = LastMile(experiment, self.directory, self.record, self._run, self.said.append)
+
+    def _trial(self, number, rate):
+        hparams = HParams(**POINT, learning_rate=rate)
+        trial = Trial(number, hparams.model_dump(), state="completed", values={2: 0.6 + number / 10})
+        trial.checkpoints = {2: f"trials/{number:05d}/checkpoint_000002"}
+        file = self.directory.path / trial.checkpoints[2] / "checkpoint.ckpt"
+        if not file.exists():
+            file.parent.mkdir(parents=True)
+            module = ImageDataModule(self.experiment.data, self.data, 40)
+            save(fit(hparams, module, self.experiment.trainer, max_epochs=1, seed=0), file)
+        return trial
+
+    def _run(self, jobs, done):
+        for job in jobs:
+            self.ran.append(job.key)
+            done(job, job.train(self.experiment, self.data, self.directory, TRACKING))
+
+    def winner(self):
+        return self.mile.winner(self.trials)
+
+
+@pytest.fixture
+def mile(experiment, tmp_path):
+    def make(*fields, **options):
+        folder = tmp_path / "experiment"
+        folder.mkdir(exist_ok=True)
+        return Mile(experiment(*FIELDS, *fields), folder, **options)
+
+    return make
+
+
+def test_finalists_are_trained_with_every_seed_and_the_best_mean_wins(mile):
+    session = mile("retrain.lr_schedule=none")
+    winner = session.winner()
+    assert sorted(session.ran) == [f"finalist {trial} seed {seed}" for trial in (0, 1) for seed in (1, 2)]
+    means = {each.trial.number: each.mean for each in winner.finalists}
+    assert winner.trial.number == max(means, key=means.get)
+    assert [each.mean for each in winner.finalists] == sorted(means.values(), reverse=True)
+    assert winner.way == PLAIN
+    told = yaml_file.read(session.directory.winner)[0]
+    assert told["trial"] == winner.trial.number
+    assert told["finalists"][0]["values"] == list(winner.finalists[0].values)
+    assert told["finalists"][0]["drop"] == pytest.approx(told["finalists"][0]["search"] - means[winner.trial.number])
+    assert told["why"] == "the highest mean val_accuracy over 2 fresh seeds, of the best 2 of 2 trials"
+    assert [line.split(":")[0] for line in session.said] == [f"finalists {count}/4" for count in (1, 2, 3, 4)]
+
+
+def test_every_way_is_measured_on_the_same_seeds_and_the_best_is_taken(mile):
+    session = mile()
+    winner = session.winner()
+    assert len([key for key in session.ran if key.startswith("tail")]) == 8, "2 starts, 2 schedules, 2 seeds"
+    assert len(winner.evidence) == 13
+    assert {len(row.values) for row in winner.evidence} == {2}
+    afresh = [row for row in winner.evidence if row.way.start == "scratch"]
+    if winner.way.start == "scratch":
+        assert winner.chosen.mean == max(row.mean for row in afresh)
+    paired = next(row for row in afresh if row.way == Way("scratch", "cosine", "ema"))
+    plain = next(row for row in afresh if row.way == PLAIN)
+    assert paired.against_plain == pytest.approx([a - b for a, b in zip(paired.values, plain.values, strict=True)])
+    told = yaml_file.read(session.directory.winner)[0]
+    assert Way(**told["retrain"]) == winner.way
+    assert len(told["evidence"]) == 13
+
+
+def test_nothing_is_trained_twice(mile):
+    first = mile()
+    before = first.winner()
+    again = mile()
+    after = again.winner()
+    assert again.ran == []
+    assert (after.way, after.finalists, after.evidence) == (before.way, before.finalists, before.evidence)
+    more = mile("retrain.seeds=3", "retrain.lr_schedule=none")
+    more.winner()
+    assert more.ran == ["finalist 1 seed 3", "finalist 0 seed 3"]
+
+
+def test_what_was_interrupted_goes_on_where_it_was(mile):
+    first = mile("retrain.lr_schedule=none")
+    train, left = first.mile._run, 3
+
+    def until_the_third(jobs, done):
+        nonlocal left
+
+        def counted(job, result):
+            nonlocal left
+            if left == 0:
+                raise KeyboardInterrupt
+            left -= 1
+            done(job, result)
+
+        train(jobs, counted)
+
+    first.mile._run = until_the_third
+    with pytest.raises(KeyboardInterrupt):
+        first.winner()
+    second = mile("retrain.lr_schedule=none")
+    second.winner()
+    assert second.ran == ["finalist 0 seed 2"]
+    assert second.said[0].startswith("finalists 4/4: ")
+
+
+def test_weights_that_are_gone_are_made_again_where_tails_need_them(mile):
+    first = mile("retrain.lr_schedule=none")
+    winner = first.winner()
+    first.mile.tidy(winner)
+    kept = sorted(path.name for path in (first.directory.path / "finalists").iterdir())
+    assert kept == [f"{winner.trial.number:05d}-seed-{seed}.ckpt" for seed in (1, 2)]
+    (first.directory.path / "finalists" / kept[0]).unlink()
+    second = mile("retrain.lr_schedule=cosine", "retrain.start=scratch")
+    second.winner()
+    repeated = [key for key in second.ran if key.startswith("finalist")]
+    assert repeated == [f"finalist {winner.trial.number} seed 1"]
+
+
+def test_without_seeds_the_best_of_the_search_wins_as_it_is(mile):
+    session = mile("retrain.seeds=0")
+    winner = session.winner()
+    assert (winner.trial.number, winner.way, winner.finalists, winner.evidence) == (1, UNCOMPARED, (), ())
+    assert session.ran == []
+    assert yaml_file.read(session.directory.winner)[0]["why"] == "the highest val_accuracy of 2 trials"
+
+
+def test_a_finalist_that_diverges_does_not_win(mile):
+    session = mile("retrain.lr_schedule=none")
+    session.trials[1].hparams.update(DIVERGES)
+    winner = session.winner()
+    assert winner.trial.number == 0
+    assert [each.diverged for each in winner.finalists] == [0, 2]
+    assert "diverged" in yaml_file.read(session.directory.winner)[0]["finalists"][1]
+    assert any("train_loss was" in line for line in session.said)
+
+
+def test_where_all_diverge_the_error_says_so(mile):
+    session = mile()
+    for trial in session.trials:
+        trial.hparams.update(DIVERGES)
+    with pytest.raises(RetrainFailedError, match="every training of the finalists with a fresh seed diverged"):
+        session.winner()
+
+
+def test_no_trial_with_a_checkpoint_is_no_winner(mile):
+    session = mile()
+    assert session.mile.winner([]) is None
+    assert not session.directory.winner.exists()
+
+
+def test_a_study_that_cannot_be_written_is_told(mile, disk):
+    def full(file, lines):
+        if any("last mile" in str(line) for line in lines):
+            raise OSError(28, "No space left on device")
+
+    disk(full)
+    session = mile("retrain.lr_schedule=none")
+    with pytest.raises(StorageError, match=r"experiment can no longer be written: .*No space left on device"):
+        session.winner()

@@ -1,0 +1,329 @@
+"""One session of an experiment: begun, gone on with, or its model made anew; from the files to the closing table."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from cifar.errors import UserError
+from tune.errors import RetrainFailedError, SearchFailedError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from cifar.sources import TrainingData
+    from tune.cluster import Node, Share
+    from tune.evaluation import Evaluation
+    from tune.experiment import ExperimentDir
+    from tune.images import SharedImages
+    from tune.last_mile import Winner
+    from tune.spec import Experiment
+    from tune.study import StudyRecord
+    from tune.summary import Summary
+    from tune.tracking import Tracking
+    from tune.trials import Trial
+    from tune.winner import Made
+
+Mode = Literal["new", "resume", "retry", "retrain"]
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where a search keeps its state, and where it runs; and whether it may read the test set again."""
+
+    storage: str = "experiments"
+    address: str | None = None
+    study: str | None = None
+    again: bool = False
+
+
+def run(
+    file: Path | None,
+    overrides: tuple[str, ...],
+    name: str | None,
+    where: Where,
+    mode: Mode,
+) -> "tuple[ExperimentDir, Evaluation]":
+    """The whole of `python -m tune.run`, from reading `file` to the closing table.
+
+    file: None for what the experiment `name` began with. mode: resume: go on with the experiment of that name; retry:
+    with its failed trials too; retrain: make its model anew, of the trials as they are.
+
+    Raises UserError for what the user can repair, SearchFailedError if no trial gave a value, RetrainFailedError if
+    there is no model, InterruptedSearchError after Ctrl-C or SIGTERM.
+    """
+    from tune import fork_server
+
+    starts_ray = where.address is None
+    with fork_server.serving() if starts_ray else nullcontext() as python:  # before all else, since it takes longest
+        job, console = _prepared(file, overrides, name, where, mode)
+        return _on_cluster(job, python, console)
+
+
+def _prepared(
+    file: Path | None, overrides: tuple[str, ...], name: str | None, where: Where, mode: Mode
+) -> "tuple[_Job, Console]":
+    """What can be found out without the cluster, the user's mistakes first."""
+    from dataclasses import replace
+
+    from rich.console import Console
+
+    from cifar import sources
+    from tune import experiment as experiments
+    from tune import images, spec
+    from tune.open_study import check_study
+    from tune.resume import check_same, reopen
+    from tune.study_storage import absolute_url
+
+    if where.study:
+        where = replace(where, study=absolute_url(where.study))
+    if file is None:
+        assert name is not None, "an experiment that began has a name"
+        directory = reopen(where.storage, name, mode)
+        experiment = replace(spec.load(directory.spec, overrides), name=name)
+    else:
+        experiment = spec.load(file, overrides)
+        experiment = replace(experiment, name=experiment.name if name is None else name)
+        directory = (experiments.reserve if mode == "new" else reopen)(where.storage, experiment.name)
+    if mode == "new":
+        check_study(experiment, where.storage, where.study)
+    console = Console(highlight=False)
+    data = images.load(experiment.data)
+    if skipped := data.skipped:
+        words = f"broken image files left out: {len(skipped)} ({'; '.join(skipped)})"
+        console.print(words, markup=False, soft_wrap=True)
+    if experiment.data.source != "digits":  # trials run in other folders
+        rooted = experiment.data.model_copy(update={"root": str(sources.resolved_root(experiment.data))})
+        experiment = replace(experiment, data=rooted)
+    before = None if mode == "new" else check_same(directory, experiment, data.fingerprint, where.study)
+    return _Job(experiment, directory, data, where, mode, before), console
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What `run` has found out. before: the provenance of the search that is resumed."""
+
+    experiment: "Experiment"
+    directory: "ExperimentDir"
+    data: "TrainingData"
+    where: Where
+    mode: Mode
+    before: dict[str, Any] | None
+
+
+def _on_cluster(job: _Job, python: str | None, console: "Console") -> "tuple[ExperimentDir, Evaluation]":
+    from tune import cluster
+    from tune.interrupts import resumable
+
+    # around the cluster's end, too: the second of two signals may come then
+    with resumable(begun=job.mode != "new") as work, cluster.connected(job.where.address, python) as nodes:
+        job, share, study = _begun(job, nodes)
+        work.begun = True
+        with job.directory.locked():
+            summary = _made(job, nodes, share, study, console)
+    from tune.summary import print_closing
+
+    print_closing(summary, console)
+    return job.directory, summary.test
+
+
+def _begun(job: _Job, nodes: "list[Node]") -> "tuple[_Job, Share, str]":
+    """What runs on these nodes, noted in the experiment directory; a trial's share; the database's URL, to be shown."""
+    from dataclasses import replace
+
+    from tune import cluster
+    from tune import experiment as experiments
+    from tune.study_storage import shown_url
+
+    experiment = job.experiment
+    share = cluster.share(experiment.resources, nodes, experiment.trainer.accelerator)
+    if not share.gpus and experiment.trainer.accelerator == "auto":  # leave the GPUs to those who asked
+        on_cpu = experiment.trainer.model_copy(update={"accelerator": "cpu"})
+        experiment = replace(experiment, trainer=on_cpu)
+    study = shown_url(job.where.study) if job.where.study else ""
+    experiments.begin(job.directory, experiment, experiments.command_line(), job.data.fingerprint, job.before, study)
+    return replace(job, experiment=experiment), share, study
+
+
+def _made(job: _Job, nodes: "list[Node]", share: "Share", study: str, console: "Console") -> "Summary":
+    """Searches, makes the model and writes the report."""
+    from tune import cluster, images, ledger
+    from tune.importance import importances
+    from tune.open_study import levels
+    from tune.report import write_report
+    from tune.summary import Summary
+
+    experiment, directory, data = job.experiment, job.directory, job.data
+    cluster.preflight(directory.place, nodes if job.where.address else [])  # else all is on this machine
+    shared = images.share(data)
+    tracked, record = _opened(job, console)
+    if job.mode == "retrain":
+        trials = _known(job, record)
+    else:
+        trials, share = _searched(job, shared, nodes, share, tracked, record, console)
+    began = time.monotonic()
+    winner, made, fresh = _retrained(job, shared, nodes, share, tracked, record, trials, console)
+    if fresh:
+        record.retrain_seconds = time.monotonic() - began
+    # one that was made before may have a reading since the last seal, noted before a kill
+    if fresh or ledger.holds(directory.ledger, record.test_readings):
+        record.test_readings = ledger.seal(directory.ledger, record.test_readings, made.test.reading)
+    summary = Summary(
+        experiment=experiment,
+        directory=directory,
+        trials=trials,
+        winner=winner,
+        test=made.test,
+        onnx_error=made.onnx_error,
+        skipped=(*data.skipped, *made.test.skipped),
+        study=study or str(directory.journal),
+        ended=record.ended_because,
+        search_seconds=record.elapsed,
+        retrain_seconds=record.retrain_seconds,
+        classes=data.classes,
+        shape=(data.channels, data.image_size, data.image_size),
+        importances=importances(record.study, levels(experiment)),
+    )
+    write_report(summary)
+    directory.publish()
+    return summary
+
+
+def _opened(job: _Job, console: "Console") -> "tuple[Tracking, StudyRecord]":
+    """How trainings are tracked, and the study."""
+    from tune import ledger, tracking
+    from tune.open_study import open_study
+
+    experiment, directory = job.experiment, job.directory
+    tracked, note = tracking.resolve(experiment.tracking, experiment.name, directory.wandb)
+    resume = job.mode != "new"
+    record, notes = open_study(
+        experiment, directory, job.where.storage, job.where.study, job.data.fingerprint, resume=resume
+    )
+    if not job.where.again:
+        ledger.check(directory.ledger, record.test_readings)
+    if job.mode == "retry":
+        notes.append(f"failed trials that run again: {record.repeat_failed()}")
+    more = job.mode == "retry" or len(record.ended()) < experiment.trials
+    if record.test_readings and not job.where.again and more and job.mode != "retrain":
+        notes.append("the test set was read already: to make a model of another winner, --again will be needed")
+    for line in filter(None, [note, *notes]):
+        console.print(line, markup=False, soft_wrap=True)
+    return tracked, record
+
+
+def _searched(
+    job: _Job,
+    shared: "SharedImages",
+    nodes: "list[Node]",
+    share: "Share",
+    tracked: "Tracking",
+    record: "StudyRecord",
+    console: "Console",
+) -> "tuple[list[Trial], Share]":
+    """The trials, and what each took."""
+    from tune.packing import packed
+    from tune.progress import Progress
+    from tune.search import search
+
+    experiment, ended = job.experiment, len(record.ended())
+    share, packing = packed(experiment, shared, nodes, share, experiment.trials - ended)
+    for line in filter(None, [packing, _opening(job, share, ended)]):
+        console.print(line, markup=False, soft_wrap=True)
+    with Progress(experiment, share.slots, console) as progress:
+        trials, traceback = search(experiment, shared, job.directory, record, share, tracked, progress)
+    if not any(trial.checkpoints for trial in trials if trial.state in {"completed", "stopped"}):
+        raise _failure(trials, traceback)
+    return trials, share
+
+
+def _known(job: _Job, record: "StudyRecord") -> "list[Trial]":
+    """The trials of a search that is over. Raises ResumeError if it is not."""
+    from tune.checkpoints import Checkpoints
+    from tune.errors import ResumeError
+
+    experiment, trials = job.experiment, record.trials()
+    ended = len(record.ended())
+    if ended < experiment.trials and not record.ended_because:
+        raise ResumeError(
+            f"retrain: the search of {experiment.name} is not over: {ended} of {experiment.trials} trials have ended; "
+            "go on with it by --resume"
+        )
+    search = experiment.search
+    Checkpoints(job.directory.place, search.keep_checkpoints, maximize=search.maximize).recall(trials)
+    return trials
+
+
+def _opening(job: _Job, share: "Share", ended: int) -> str:
+    experiment = job.experiment
+    again = f", {ended} of them ended before" if job.before else ""
+    slots = f"in {share.slots} slot{'s' * (share.slots != 1)} of {share}"
+    return f"{experiment.name}: {experiment.trials} trials{again}, {slots}; {job.directory.place.uri}"
+
+
+def _retrained(
+    job: _Job,
+    shared: "SharedImages",
+    nodes: "list[Node]",
+    share: "Share",
+    tracked: "Tracking",
+    record: "StudyRecord",
+    trials: "list[Trial]",
+    console: "Console",
+) -> "tuple[Winner, Made, bool]":
+    """The winner and its model, and whether that was made now."""
+    from tune import winner as winners
+    from tune.final import make_model
+    from tune.jobs import run_jobs
+    from tune.last_mile import LastMile
+
+    experiment, directory, anew = job.experiment, job.directory, job.mode == "retrain"
+
+    def train(jobs: Any, done: Any) -> None:
+        run_jobs(jobs, experiment, shared, directory, tracked, share, done)
+
+    try:
+        with _told(console) as say:
+            mile = LastMile(experiment, directory, record, train, say)
+            winner = mile.winner(trials)
+            if winner is None:
+                raise SearchFailedError("no trial has both a value and a checkpoint", "")
+            made = None if anew else winners.already_made(experiment, winner, directory)
+            if made is not None:
+                return winner, made, False
+            readings = winners.check_unread(
+                experiment, winner, directory, record.test_readings, again=job.where.again, anew=anew
+            )
+            alone = job.where.address is None and experiment.retrain.devices == 1  # with the machine to itself
+            cpus = max(node.cpus for node in nodes) if alone else share.cpus
+            train_it = anew or winners.reading_of(experiment, winner, directory) is None
+            common = (experiment, shared, winner, directory, tracked, readings)
+            made = make_model(*common, cpus, share.gpus, say, train=train_it)
+            mile.tidy(winner)
+    except RetrainFailedError as error:
+        message = f"the retrain failed: {error}; what the search and the finalists gave is kept, and --resume goes on"
+        raise RetrainFailedError(message, error.traceback) from None
+    directory.fetch()
+    return winner, made, True
+
+
+def _failure(trials: "list[Trial]", traceback: str) -> Exception:
+    """Why a search gave no winner: the user's mistake where a trial named one, else the first traceback."""
+    failed = [trial for trial in trials if trial.state == "failed"]
+    if failed and failed[0].users_mistake:
+        return UserError(failed[0].reason.partition(": ")[2])
+    ended = [*failed, *trials]
+    first = ended[0].reason if ended else "none was started"
+    return SearchFailedError(f"none of {len(trials)} trials gave a value; the first: {first}", traceback)
+
+
+@contextmanager
+def _told(console: "Console") -> Iterator[Callable[[str], None]]:
+    """Shows what is being done: in one changing line of a terminal, else in a line each."""
+    if not console.is_terminal:
+        yield lambda line: console.print(line, markup=False, soft_wrap=True)
+        return
+    with console.status("retraining the winner") as status:
+        yield status.update

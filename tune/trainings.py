@@ -1,0 +1,151 @@
+"""The trainings of the last mile, each on the training split, and what each leaves for the choice."""
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Literal
+
+from cifar.errors import DivergedError
+from cifar.hparams import HParams
+from tune.averaging import Start
+from tune.experiment import ExperimentDir
+from tune.sections import RetrainConfig
+from tune.spec import Experiment
+from tune.tracking import Tracking, loggers
+
+if TYPE_CHECKING:
+    from cifar.sources import TrainingData
+
+FINALISTS = "finalists"  # the folder in an experiment directory that has their weights
+Result = dict[str, Any]
+
+
+def tail_learning_rate(plan: RetrainConfig, hparams: Mapping[str, Any]) -> float:
+    """The first learning rate of the epochs that are averaged."""
+    return hparams["learning_rate"] * AUTO_LEARNING_RATE if plan.learning_rate == "auto" else plan.learning_rate
+
+
+AUTO_LEARNING_RATE = 0.1  # of the winner's: the published recipe averages at 0.01 after a one-cycle peak of 0.1
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """A trial's HParams at full length with another seed."""
+
+    trial: int
+    hparams: dict[str, Any]
+    seed: int
+
+    @property
+    def key(self) -> str:
+        """Of its result in the study."""
+        return f"finalist {self.trial} seed {self.seed}"
+
+    @property
+    def file(self) -> str:
+        """Its last weights, in the experiment directory."""
+        return f"{FINALISTS}/{self.trial:05d}-seed-{self.seed}.ckpt"
+
+    def train(
+        self, experiment: Experiment, data: "TrainingData", directory: ExperimentDir, tracking: Tracking
+    ) -> Result:
+        """The best value of the metric and its epoch, and what the last weights give on the validation images."""
+        from cifar.callbacks import KeepValues
+        from cifar.datamodule import ImageDataModule
+        from cifar.train import fit, save, validate
+
+        began, longest = time.monotonic(), experiment.scheduler.max_epochs
+        hparams = HParams(**self.hparams)
+        module = ImageDataModule(experiment.data, data, hparams.batch_size)
+        keep = KeepValues(experiment.search.metric, longest)
+        name = f"{self.trial:05d}-seed-{self.seed}"
+        try:
+            with loggers(tracking, name, directory.trials / name, hparams) as made:
+                model = fit(
+                    hparams,
+                    module,
+                    experiment.trainer,
+                    max_epochs=longest,
+                    seed=self.seed,
+                    loggers=made,
+                    callbacks=[keep],
+                )
+        except DivergedError as error:
+            return {"diverged": str(error), "seconds": time.monotonic() - began}
+        ended = validate(model, module, experiment.trainer)
+        with TemporaryDirectory() as folder:
+            file = Path(folder) / "weights.ckpt"
+            save(model, file)
+            directory.place.upload(file, self.file)
+        finite = {epoch: value for epoch, value in keep.values.items() if math.isfinite(value)}
+        best = (max if experiment.search.maximize else min)(finite, key=lambda epoch: finite[epoch])
+        return {"value": finite[best], "epoch": best, "ended": ended, "seconds": time.monotonic() - began}
+
+    def told(self, result: Result, metric: str) -> str:
+        """In a line for the user."""
+        became = result.get("diverged") or f"{metric} {result['value']:.4f} at epoch {result['epoch']}"
+        return f"trial {self.trial} again, seed {self.seed}: {became}"
+
+
+@dataclass(frozen=True)
+class Tail:
+    """A training that goes on from weights, averaging as it goes. file: those weights, in the experiment directory."""
+
+    trial: int
+    start: Start
+    lr_schedule: Literal["constant", "cosine"]
+    epochs: int
+    learning_rate: float
+    seed: int
+    file: str
+
+    @property
+    def key(self) -> str:
+        """Of its result in the study."""
+        start = self.file if self.start == "checkpoint" else "scratch"
+        return (
+            f"tail of {self.trial} from {start}, {self.lr_schedule}, {self.epochs} epochs, "
+            f"learning_rate {self.learning_rate:g}, seed {self.seed}"
+        )
+
+    def train(
+        self, experiment: Experiment, data: "TrainingData", directory: ExperimentDir, tracking: Tracking
+    ) -> Result:
+        """val_loss and val_accuracy of each average."""
+        from cifar.datamodule import ImageDataModule
+        from cifar.train import go_on, load, validate
+
+        began = time.monotonic()
+        with directory.place.opened(self.file) as file:
+            model = load(file)
+        module = ImageDataModule(experiment.data, data, model.point.batch_size)
+        try:
+            models = go_on(
+                model,
+                module,
+                experiment.trainer,
+                epochs=self.epochs,
+                learning_rate=self.learning_rate,
+                lr_schedule=self.lr_schedule,
+                seed=self.seed,
+            )
+        except DivergedError as error:
+            return {"diverged": str(error), "seconds": time.monotonic() - began}
+        figures: Result = {name: validate(each, module, experiment.trainer) for name, each in models.items()}
+        return {**figures, "seconds": time.monotonic() - began}
+
+    def told(self, result: Result, metric: str) -> str:
+        """In a line for the user."""
+        begun = "afresh" if self.start == "scratch" else "from the checkpoint"
+        became = result.get("diverged") or ", ".join(
+            f"{name} {result[name][validated(metric)]:.4f}" for name in ("raw", "swa", "ema")
+        )
+        return f"{self.lr_schedule} tail, {begun}, seed {self.seed}: {became}"
+
+
+def validated(metric: str) -> str:
+    """The metric on the validation images, by which weights are chosen whatever the search looked at."""
+    return f"val_{metric.partition('_')[2]}"
