@@ -95,7 +95,8 @@ def _last_mile(experiment: "Experiment") -> str:
     few = min(plan.finalists, experiment.trials)
     tails = {(way.start, way.lr_schedule) for way in open_ if way.lr_schedule != "none"} if len(open_) > 1 else ()
     again = few * seeds * longest + len(tails) * seeds * plan.epochs
-    return f"{again} of {few} finalist{'s' * (few != 1)} with {seeds} fresh seeds, {model} at most of the model"
+    trained = f"{few} finalist{'s' * (few != 1)} with {seeds} fresh seed{'s' * (seeds != 1)}"
+    return f"{again} of {trained}, {model} at most of the model"
 
 
 def _show_plan(file: Path, overrides: tuple[str, ...]) -> None:

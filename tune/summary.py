@@ -112,7 +112,7 @@ class Summary:
 
     def about_the_winner(self) -> dict[str, str]:
         """What the last mile found, by name: what was not trained is left out."""
-        winner, maximize = self.winner, self.experiment.search.maximize
+        winner, metric, maximize = self.winner, self.experiment.search.metric, self.experiment.search.maximize
         told = {}
         if (finalist := winner.finalist) is not None:
             count = len(finalist.values)
@@ -120,7 +120,9 @@ class Summary:
             flattered = (
                 f"the search flattered it by {drop:.4f}" if drop > 0 else f"{-drop:.4f} better than in the search"
             )
-            told["over seeds"] = f"{with_interval(finalist.mean, finalist.interval)}, {count} fresh seeds; {flattered}"
+            told["over seeds"] = (
+                f"{with_interval(finalist.mean, finalist.interval, metric)}, {count} fresh seeds; {flattered}"
+            )
         told["made"] = f"{winner.way}{self._averaged()}"
         return told
 
@@ -139,9 +141,12 @@ class Summary:
         return f"{told}; no average was better, so none is used" if best else told
 
 
-def with_interval(value: float, interval: tuple[float, float] | None) -> str:
-    """A mean, with its interval if there is one."""
-    return f"{value:.4f}" + (f" (95 % interval {interval[0]:.4f} to {interval[1]:.4f})" if interval else "")
+def with_interval(value: float, interval: tuple[float, float] | None, metric: str) -> str:
+    """A metric's mean, with its interval if there is one, as far as the metric goes."""
+    if interval is None:
+        return f"{value:.4f}"
+    most = 1.0 if metric.endswith("_accuracy") else float("inf")
+    return f"{value:.4f} (95 % interval {max(0.0, interval[0]):.4f} to {min(most, interval[1]):.4f})"
 
 
 def difference(paired: tuple[float, ...]) -> str:

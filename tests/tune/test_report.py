@@ -13,7 +13,10 @@ from rich.console import Console
 from cifar.hparams import HParams
 from tune import experiment as experiments
 from tune import spec
+from tune.averaging import PLAIN, UNCOMPARED, Way, compared
 from tune.evaluation import Evaluation
+from tune.finalists import finalists
+from tune.last_mile import Winner
 from tune.report import write_report
 from tune.summary import Summary, print_closing
 from tune.trials import Trial
@@ -40,7 +43,11 @@ class Tags(HTMLParser):
 @pytest.fixture
 def summary(tmp_path):
     def make(
-        name: str, classes: tuple[str, ...], folder: str = "finished", onnx_error: str = "", ended: str = ""
+        name: str,
+        classes: tuple[str, ...],
+        folder: str = "finished",
+        onnx_error: str = "",
+        ended: str = "",
     ) -> Summary:
         directory = experiments.reserve(str(tmp_path), folder)
         experiment = replace(spec.load(QUICKSTART), name=name)
@@ -58,7 +65,7 @@ def summary(tmp_path):
             experiment,
             directory,
             trials,
-            trials[1],
+            Winner(trials[1], UNCOMPARED),
             test,
             "sqlite:////a b/study.db",
             ended,
@@ -102,7 +109,7 @@ def test_the_report_gives_the_result_first(summary):
     words = " ".join(text.split())
     assert words.startswith("name: 95.00% (95 % interval 90.00% to 98.00%, 100 images)")
     assert "4 trials: 1 completed, 1 diverged, 1 failed, 1 stopped; 5 epochs. Search 1 min 15 s, retrain 12 s." in words
-    assert "Trial 1: val_accuracy 0.9000 at epoch 2." in words
+    assert "Trial 1, the highest val_accuracy of 4 trials. In the search: val_accuracy 0.9000 at epoch 2." in words
     assert "val_loss was nan at epoch 1" in words
     assert "ValueError: no" in words
     assert "learning_rate (searched) 0.01235" in words
@@ -152,7 +159,8 @@ def test_the_closing_table_names_only_the_hparams_that_took_part(summary, capsys
     out = capsys.readouterr().out
     assert "learning_rate 0.01235" in out
     assert "momentum" not in out, "the winner's optimizer has none"
-    assert "trial 1, epoch 2" in out
+    assert "trial 1, the highest val_accuracy of 4 trials" in out
+    assert "0.9000 in the search, epoch 2" in out
     assert "python -m cifar.predict --model " in out
     assert "optuna-dashboard 'sqlite:////a b/study.db'" in out
 
@@ -203,3 +211,83 @@ def test_names_with_spaces_and_brackets_stay_whole_in_the_table_and_its_commands
     assert out.startswith("a [bold] name ")
     (command,) = [line for line in out.splitlines() if "cifar.predict" in line]
     assert shlex.split(command)[3:] == ["--model", str(told.directory.model), str(told.directory.model / "example.png")]
+
+
+RESULTS = {
+    PLAIN: [(0.90, 0.30), (0.88, 0.32)],
+    Way("scratch", "cosine", "raw"): [(0.91, 0.30), (0.90, 0.30)],
+    Way("scratch", "cosine", "swa"): [(0.93, 0.25), (0.91, 0.26)],
+    Way("scratch", "cosine", "ema"): [(0.92, 0.25), (0.91, math.nan)],
+}
+
+
+def told_with(summary, way, results=RESULTS, **values):
+    told = summary("name", ("cat", "dog"))
+    ranked = finalists([told.trial], {1: values.get("values", [0.89, 0.87])}, maximize=True)
+    return replace(told, winner=Winner(told.trial, way, ranked, compared(told.experiment.retrain, results)))
+
+
+def test_what_the_search_flattered_and_what_an_average_brings_is_told_in_all_three(summary, capsys):
+    told = told_with(summary, Way("scratch", "cosine", "swa"))
+    write_report(told)
+    print_closing(told, Console(width=200, highlight=False))
+    out, html = capsys.readouterr().out, told.directory.report.read_text()
+    card = (told.directory.model / "README.md").read_text()
+    over = "0.8800 (95 % interval 0.7529 to 1.0000), 2 fresh seeds; the search flattered it by 0.0200"
+    made = (
+        "trained afresh, cosine tail, SWA: val_accuracy 0.9200, 0.0150 more "
+        "(95 % interval -0.0485 to +0.0785, 2 pairs) than the last weights"
+    )
+    assert re.search(rf"over seeds +│ {re.escape(over)}", out)
+    assert re.search(rf"made +│ {re.escape(made)}", out)
+    assert f"| over seeds | {over} |" in card
+    assert f"| made | {made} |" in card
+    assert f"Over seeds: {over}." in html
+    assert "+3.00 points from the mean val_accuracy of 2 models made so" in out
+    assert "falls to 0 (cosine);\nthe average of the weights after each of those (SWA)" in card
+
+
+def test_the_report_has_a_row_for_every_finalist_and_every_way(summary):
+    told = told_with(summary, Way("scratch", "cosine", "swa"))
+    write_report(told)
+    tables = re.findall(r"<table>.*?</table>", told.directory.report.read_text(), re.DOTALL)
+    (few,) = [table for table in tables if "mean over seeds" in table]
+    assert re.findall(r"<td>(.*?)</td>", few) == [
+        "1", "0.9000", "0.8800 (95 % interval 0.7529 to 1.0000)", "+0.0200", "0.8900, 0.8700"
+    ]  # fmt: skip
+    (made,) = [table for table in tables if "than its last weights" in table]
+    rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", made)][1:]
+    assert [row[:3] for row in rows] == [
+        ["afresh", "none", "raw"],
+        ["afresh", "cosine", "raw"],
+        ["afresh", "cosine", "swa"],
+        ["afresh", "cosine", "ema"],
+    ]
+    assert rows[2][-1] == "chosen"
+    assert rows[2][3:7] == [
+        "0.9200 (95 % interval 0.7929 to 1.0000)",
+        "0.2550",
+        "0.0150 more (95 % interval -0.0485 to +0.0785, 2 pairs)",
+        "0.0300 more (95 % interval +0.0300 to +0.0300, 2 pairs)",
+    ]
+
+
+def test_where_averaging_does_not_help_all_three_say_that_it_is_not_used(summary, capsys):
+    worse = {**RESULTS, PLAIN: [(0.95, 0.2), (0.96, 0.2)]}
+    told = told_with(summary, PLAIN, worse)
+    told = replace(told, experiment=spec.load(QUICKSTART, ["retrain.start=auto"]))
+    told = replace(told, winner=replace(told.winner, evidence=compared(told.experiment.retrain, worse)))
+    write_report(told)
+    print_closing(told, Console(width=200, highlight=False))
+    words = "trained afresh: val_accuracy 0.9550; no average was better, so none is used"
+    card = (told.directory.model / "README.md").read_text()
+    assert words in capsys.readouterr().out
+    assert words in told.directory.report.read_text()
+    assert words in card
+    assert "The HParams of trial 1, trained afresh for 12 epochs." in card
+
+
+def test_where_nothing_was_compared_the_report_says_so(summary):
+    told = summary("name", ("cat", "dog"))
+    write_report(told)
+    assert "Nothing was compared" in told.directory.report.read_text()

@@ -66,7 +66,8 @@ def test_the_plan_without_early_stopping(run):
     assert result.stdout.endswith("# no early stopping: 50 epochs, and 20 of the retrain\n")
 
 
-NINE = ("scheduler.max_epochs=9", "scheduler.grace_period=1", "scheduler.reduction_factor=3", "retrain.epochs=8")
+NINE = ("scheduler.max_epochs=9", "scheduler.grace_period=1", "scheduler.reduction_factor=3")
+RETRAIN = ("retrain.epochs=8", "retrain.start=checkpoint", "retrain.seeds=0")
 GRID = ("search.sampler=grid", "space={translate: {type: int, lower: 0, upper: 4}}")
 
 
@@ -123,10 +124,31 @@ GRID = ("search.sampler=grid", "space={translate: {type: int, lower: 0, upper: 4
             ["scheduler.type=median", *GRID, "search.trials=3"],
             ["3 trials of up to 9 epochs, of the grid's 5 points", "median: at most 27 epochs, and 8 of the retrain"],
         ),
+        (
+            ["scheduler.type=none", "retrain.seeds=3"],  # 3 x 3 x 9, and 2 schedules x 3 seeds x 8
+            [
+                "16 trials of up to 9 epochs",
+                "no early stopping: 144 epochs, and 129 of 3 finalists with 3 fresh seeds, 8 at most of the model",
+            ],
+        ),
+        (
+            ["scheduler.type=none", "search.trials=1", "retrain.seeds=2", "retrain.start=auto"],  # and from scratch too
+            [
+                "1 trials of up to 9 epochs",
+                "no early stopping: 9 epochs, and 82 of 1 finalist with 2 fresh seeds, 17 at most of the model",
+            ],
+        ),
+        (
+            ["scheduler.type=none", "retrain.seeds=1", "retrain.lr_schedule=cosine", "retrain.average=ema"],
+            [
+                "16 trials of up to 9 epochs",
+                "no early stopping: 144 epochs, and 27 of 3 finalists with 1 fresh seed, 8 at most of the model",
+            ],
+        ),
     ],
 )
 def test_the_plan_of_each_scheduler_and_of_what_ends_it_early(run, tmp_path, sets, plan):
-    fields = ("search.trials=16", *NINE, *sets)
+    fields = ("search.trials=16", *NINE, *RETRAIN, *sets)
     result = run(
         "--space", SPACES / "quickstart.yaml", "--dry-run", *(word for field in fields for word in ("--set", field))
     )
