@@ -282,7 +282,7 @@ def _made(job: _Job, nodes: "list[Node]", share: "Share", study: str, console: "
         search_seconds=record.elapsed,
         retrain_seconds=record.retrain_seconds,
         classes=data.classes,
-        shape=(data.channels, data.image_size, data.image_size),
+        shape=(data.channels, *data.image_size),
         importances=importances(record.study, levels(experiment)),
     )
     write_report(summary)
