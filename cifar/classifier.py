@@ -8,7 +8,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional
 from torchmetrics import MeanMetric
-from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
+from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError, MulticlassConfusionMatrix
 
 from cifar.augment import Augment
 from cifar.config import Size, as_size
@@ -64,7 +64,8 @@ class ImageClassifier(L.LightningModule):
 
     Logs train_loss, train_accuracy, val_loss, val_accuracy, test_loss and test_accuracy at each epoch's end, with the
     values of single steps: of each in validation and test, of every `log_every_n_steps`th in training. Before that,
-    nothing waits for the device.
+    nothing waits for the device. A test's end logs test_calibration_error too, in [0, 1]: the expected calibration
+    error over 15 bins of the highest probability (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017).
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class ImageClassifier(L.LightningModule):
         self.test_confusion, self.test_confusion_of_views = (
             MulticlassConfusionMatrix(len(classes), validate_args=False) for _ in range(2)
         )
+        self.test_calibration = MulticlassCalibrationError(len(classes), n_bins=15, norm="l1", validate_args=False)
 
     @property
     def size(self) -> int:
@@ -154,10 +156,12 @@ class ImageClassifier(L.LightningModule):
         self.test_means.reset()
         self.test_confusion.reset()
         self.test_confusion_of_views.reset()
+        self.test_calibration.reset()
 
     def on_test_epoch_end(self) -> None:
-        """Logs test_loss and test_accuracy."""
+        """Logs test_loss, test_accuracy and test_calibration_error."""
         self.test_means.log(self)
+        self.log("test_calibration_error", self.test_calibration.compute(), batch_size=1)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """As validation, and confusion matrices, (classes, classes) with the true class along the first axis.
@@ -166,6 +170,8 @@ class ImageClassifier(L.LightningModule):
         """
         logits = self._measure(self.test_means, batch, batch_idx)
         self.test_confusion.update(logits, batch[1])
+        # as probabilities, which logits that happen to be in [0, 1] would be taken for
+        self.test_calibration.update(logits.softmax(1), batch[1])
         (_, weight), *others = self.augment.views(batch[0])
         together = weight * logits
         for images, weight in others:

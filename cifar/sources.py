@@ -140,6 +140,12 @@ def split(data: TrainingData, config: DataConfig) -> tuple[Indices, Indices]:
     return np.sort(training), np.sort(held_out)
 
 
+def counts(data: TrainingData, config: DataConfig) -> tuple[int, int]:
+    """How many images are trained on, and how many are for validation. Raises DataError as `split`."""
+    training, held_out = split(data, config)
+    return len(training), len(held_out if data.validation is None else data.validation)
+
+
 def prepare_test(config: DataConfig, like: TrainingData) -> None:
     """Downloads or decodes the test images into their cache and gives none of them, so that nothing fails late.
 

@@ -334,13 +334,27 @@ def test_the_test_counts_every_image_once(make_data, make_test_data, tiny):
     images, labels = next(iter(data.test_dataloader()))
     with torch.no_grad():
         logits = model.eval()(images)
-    assert set(metrics) == {"test_loss", "test_accuracy"}
+    assert set(metrics) == {"test_loss", "test_accuracy", "test_calibration_error"}
     assert metrics["test_loss"] == pytest.approx(torch.nn.functional.cross_entropy(logits, labels).item(), rel=1e-5)
     assert metrics["test_accuracy"] == pytest.approx((logits.argmax(1) == labels).float().mean().item())
     expected = np.zeros((10, 10), dtype=int)
     np.add.at(expected, (labels.numpy(), logits.argmax(1).numpy()), 1)  # the true class first
     assert confusion.tolist() == expected.tolist()
     assert with_views.tolist() == expected.tolist(), "trained without flips and shifts"
+
+
+def test_the_calibration_error_of_a_test_is_that_of_its_probabilities(make_data, make_test_data, tiny):
+    """By hand, as in Guo et al., 2017: over 15 bins, the mean distance of accuracy from confidence."""
+    point = tiny.model_copy(update={"network": "resnet9", "learning_rate": 0.01})
+    model, data = fit(point, make_data(), CPU, max_epochs=10, seed=1), make_test_data(batch_size=100)
+    metrics, *_ = train.test(model, data, CPU)
+    images, labels = torch.from_numpy(data.test.pixels), torch.from_numpy(data.test.labels)
+    with torch.no_grad():
+        confidence, predicted = model.eval()(images).softmax(1).max(1)
+    right, bins = (predicted == labels).float(), (confidence * 15).ceil()
+    parts = [(right[bins == each].sum() - confidence[bins == each].sum()).abs() for each in bins.unique()]
+    assert len(parts) > 5
+    assert metrics["test_calibration_error"] == pytest.approx(sum(parts).item() / 360, abs=1e-5)
 
 
 def test_the_views_of_a_test_are_those_of_training(make_data, make_test_data, tiny):
