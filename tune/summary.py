@@ -72,8 +72,7 @@ class Summary:
     def worst_first(self) -> dict[str, ClassFigures]:
         """What the test said of each class, that of the lowest recall first; at the end those without test images."""
         figures = self.test.per_class(self.classes)
-        recall = {name: 2.0 if one.recall is None else one.recall for name, one in figures.items()}
-        return {name: figures[name] for name in sorted(figures, key=recall.__getitem__)}
+        return dict(sorted(figures.items(), key=lambda item: (item[1].recall is None, item[1].recall)))
 
     def counts(self) -> str:
         """How the trials ended: '16 trials: 5 completed, 11 stopped'."""
