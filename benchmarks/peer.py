@@ -52,7 +52,7 @@ class Classifier(L.LightningModule):
     def __init__(self, hparams: HParams, classes: int, channels: int, size: int) -> None:
         super().__init__()
         self.point = hparams
-        self.network = build(hparams, classes, channels, size).to(memory_format=torch.contiguous_format)
+        self.network = build(hparams, classes, channels, (size, size)).to(memory_format=torch.contiguous_format)
         self.train_accuracy = MulticlassAccuracy(classes, average="micro")
         self.val_accuracy = MulticlassAccuracy(classes, average="micro")
 

@@ -56,7 +56,7 @@ class Clock(L.Callback):
 def plain(hparams: HParams, steps: int, precision: str) -> float:
     """Seconds of an epoch."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = build(hparams, CLASSES, 3, SIZE).to(device)
+    network = build(hparams, CLASSES, 3, (SIZE, SIZE)).to(device)
     optimizer = make_optimizer(hparams, network.parameters())
     schedule = make_lr_schedule(hparams, optimizer, 2 * steps, steps)
     images = torch.randn(hparams.batch_size, 3, SIZE, SIZE, device=device).to(memory_format=torch.channels_last)

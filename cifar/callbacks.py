@@ -195,7 +195,7 @@ def _first(trainer: L.Trainer, count: int) -> tuple[Tensor, Tensor]:
 def draw_predictions(images: Tensor, predicted: list[int], true: list[int], classes: list[str]) -> Image.Image:
     """A picture of eight tiles a row, each captioned "predicted / true", green where they agree and red where not.
 
-    images: (n, 1 or 3, size, size) uint8.
+    images: (n, 1 or 3, height, width) uint8, each as large as its tile holds.
     """
     columns = min(8, max(1, len(images)))
     rows = -(-len(images) // columns)
@@ -203,8 +203,9 @@ def draw_predictions(images: Tensor, predicted: list[int], true: list[int], clas
     draw = ImageDraw.Draw(picture)
     for index, image in enumerate(images):
         left, top = index % columns * (_TILE + 4) + 2, index // columns * (_TILE + _CAPTION + 4) + 2
-        pixels = image.expand(3, -1, -1).permute(1, 2, 0).numpy()
-        picture.paste(Image.fromarray(pixels).resize((_TILE, _TILE), Image.Resampling.NEAREST), (left, top))
+        pixels = Image.fromarray(image.expand(3, -1, -1).permute(1, 2, 0).numpy())
+        width, height = (max(1, round(side * _TILE / max(pixels.size))) for side in pixels.size)
+        picture.paste(pixels.resize((width, height), Image.Resampling.NEAREST), (left, top))
         colour = "green" if predicted[index] == true[index] else "red"
         for line, label in enumerate((predicted[index], true[index])):
             draw.text(

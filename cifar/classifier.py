@@ -8,9 +8,10 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional
 from torchmetrics import MeanMetric
-from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
+from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError, MulticlassConfusionMatrix
 
 from cifar.augment import Augment
+from cifar.config import Size, as_size
 from cifar.hparams import HParams
 from cifar.networks import build
 from cifar.optim import make_lr_schedule, make_optimizer, settings_after
@@ -57,12 +58,14 @@ class _Means(nn.Module):
 class ImageClassifier(L.LightningModule):
     """A network with its normalisation, loss and metrics, and the augmentation that it is to be trained with.
 
-    hparams: the fields of HParams. classes: their names, in label order. channels, image_size: of the images.
+    hparams: the fields of HParams. classes: their names, in label order. channels, image_size: of the images;
+    the latter (height, width), or as older checkpoints have it, a square's side.
     mean, std: one per channel, of values in [0, 1].
 
     Logs train_loss, train_accuracy, val_loss, val_accuracy, test_loss and test_accuracy at each epoch's end, with the
     values of single steps: of each in validation and test, of every `log_every_n_steps`th in training. Before that,
-    nothing waits for the device.
+    nothing waits for the device. A test's end logs test_calibration_error too, in [0, 1]: the expected calibration
+    error over 15 bins of the highest probability (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017).
     """
 
     def __init__(
@@ -70,20 +73,20 @@ class ImageClassifier(L.LightningModule):
         hparams: dict[str, Any],
         classes: list[str],
         channels: int,
-        image_size: int,
+        image_size: int | Size,
         mean: list[float],
         std: list[float],
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
         self.point = HParams(**hparams)
-        self.classes, self.channels, self.image_size = classes, channels, image_size
-        self.network = build(self.point, len(classes), channels, image_size)
+        self.classes, self.channels, self.image_size = classes, channels, as_size(image_size)
+        self.network = build(self.point, len(classes), channels, self.image_size)
         self.scale: Tensor  # of a row of pixels, channels last: what takes uint8 to mean 0 and deviation 1
         self.shift: Tensor
-        deviations = torch.tensor(std)
-        self.register_buffer("scale", (1 / (255 * deviations)).repeat(image_size), persistent=False)
-        self.register_buffer("shift", (-torch.tensor(mean) / deviations).repeat(image_size), persistent=False)
+        deviations, (_, width) = torch.tensor(std), self.image_size
+        self.register_buffer("scale", (1 / (255 * deviations)).repeat(width), persistent=False)
+        self.register_buffer("shift", (-torch.tensor(mean) / deviations).repeat(width), persistent=False)
         self.augment = Augment(
             translate=self.point.translate,
             flip=self.point.flip,
@@ -97,6 +100,7 @@ class ImageClassifier(L.LightningModule):
         self.test_confusion, self.test_confusion_of_views = (
             MulticlassConfusionMatrix(len(classes), validate_args=False) for _ in range(2)
         )
+        self.test_calibration = MulticlassCalibrationError(len(classes), n_bins=15, norm="l1", validate_args=False)
 
     @property
     def size(self) -> int:
@@ -104,7 +108,7 @@ class ImageClassifier(L.LightningModule):
         return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
 
     def forward(self, images: Tensor) -> Tensor:
-        """images: (batch, channels, image_size, image_size) uint8. Returns logits, (batch, classes) float32."""
+        """images: (batch, channels, height, width) uint8. Returns logits, (batch, classes) float32."""
         logits = self.network(self.normalise(images))
         if not isinstance(logits, Tensor):  # some of torchvision's networks add auxiliary outputs
             logits = logits[0]
@@ -112,7 +116,7 @@ class ImageClassifier(L.LightningModule):
         return logits
 
     def normalise(self, images: Tensor) -> Tensor:
-        """(batch, channels, size, size) uint8 as float32 of mean 0 and deviation 1, channels last in memory."""
+        """(batch, channels, height, width) uint8 as float32 of mean 0 and deviation 1, channels last in memory."""
         rows = images.permute(0, 2, 3, 1)
         values = torch.addcmul(self.shift, rows.flatten(2).float(), self.scale)
         values = values.view(rows.shape).permute(0, 3, 1, 2)
@@ -152,10 +156,12 @@ class ImageClassifier(L.LightningModule):
         self.test_means.reset()
         self.test_confusion.reset()
         self.test_confusion_of_views.reset()
+        self.test_calibration.reset()
 
     def on_test_epoch_end(self) -> None:
-        """Logs test_loss and test_accuracy."""
+        """Logs test_loss, test_accuracy and test_calibration_error."""
         self.test_means.log(self)
+        self.log("test_calibration_error", self.test_calibration.compute(), batch_size=1)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """As validation, and confusion matrices, (classes, classes) with the true class along the first axis.
@@ -164,6 +170,8 @@ class ImageClassifier(L.LightningModule):
         """
         logits = self._measure(self.test_means, batch, batch_idx)
         self.test_confusion.update(logits, batch[1])
+        # as probabilities, which logits that happen to be in [0, 1] would be taken for
+        self.test_calibration.update(logits.softmax(1), batch[1])
         (_, weight), *others = self.augment.views(batch[0])
         together = weight * logits
         for images, weight in others:

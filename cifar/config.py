@@ -1,8 +1,9 @@
 """Settings of a training that no search varies: where the images are, and how Lightning's Trainer runs."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 SourceName = Literal["digits", "cifar10", "cifar100", "mnist", "fashion_mnist", "svhn", "image_folder"]
 
@@ -14,6 +15,31 @@ METRICS: dict[str, Literal["min", "max"]] = {
     "val_accuracy": "max",
 }
 Metric = Literal["train_loss", "train_accuracy", "val_loss", "val_accuracy"]
+
+
+Size = tuple[int, int]  # height and width of an image, in pixels
+_LEAST, _MOST = 4, 1024
+_Side = Annotated[int, Field(ge=_LEAST, le=_MOST)]
+
+
+def as_size(image_size: int | Sequence[int]) -> Size:
+    """(height, width), of a square's side too."""
+    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    return height, width
+
+
+def shown_size(size: Size) -> int | list[int]:
+    """A size as an experiment file has it: a square's side, or [height, width]."""
+    height, width = size
+    return height if height == width else [height, width]
+
+
+def _checked(image_size: object) -> object:
+    """Both forms have one rule, where pydantic would name one for each."""
+    sides = image_size if isinstance(image_size, list) and len(image_size) == 2 else [image_size]
+    if not all(type(side) is int and _LEAST <= side <= _MOST for side in sides):
+        raise ValueError(f"must be a square's side, or [height, width] as in [48, 64]; a side is {_LEAST} to {_MOST}")
+    return image_size
 
 
 class Section(BaseModel):
@@ -30,8 +56,11 @@ class DataConfig(Section):
         str | None, Field(description="Folder of the images (image_folder), or of the downloads (the others)")
     ] = None
     image_size: Annotated[
-        int | None,
-        Field(ge=4, le=1024, description="Side in pixels; default: 32 for image_folder, else the source's own"),
+        Annotated[_Side | Annotated[list[_Side], Field(min_length=2, max_length=2)], BeforeValidator(_checked)] | None,
+        Field(
+            description="A square's side, or [height, width], in pixels; images of another shape are scaled to cover "
+            "it, and their middle is kept; default: 32 for image_folder, else the source's own"
+        ),
     ] = None
     limit: Annotated[
         int | None,
@@ -41,6 +70,11 @@ class DataConfig(Section):
         float, Field(gt=0, lt=1, description="Share of the training images held out, the same of each class")
     ] = 0.1
     split_seed: Annotated[int, Field(ge=0, lt=2**32, description="Fixes which images are held out")] = 0
+
+    @property
+    def size(self) -> Size | None:
+        """`image_size` as (height, width)."""
+        return None if self.image_size is None else as_size(self.image_size)
 
 
 class EarlyStopping(Section):

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterator
+from math import prod
 from weakref import WeakKeyDictionary
 
 import lightning as L
@@ -16,15 +17,15 @@ from cifar.sources import Images, Indices, TrainingData, split
 
 _NO_GRADIENT_PIXELS = 2**20  # of one channel, in a batch that needs no gradients
 
-# Of images that trainings of this process share, by device: pixels (n, size, size, channels) uint8 and labels (n,).
+# Of images that trainings of this process share, by device: pixels (n, height, width, channels) uint8 and labels (n,).
 _on_device: WeakKeyDictionary[Images, dict[torch.device, tuple[Tensor, Tensor]]] = WeakKeyDictionary()
 
 
 class Batches:
-    """An epoch's batches: (batch, channels, size, size) uint8, channels last in memory, and (batch,) int64.
+    """An epoch's batches: (batch, channels, height, width) uint8, channels last in memory, and (batch,) int64.
 
     Both are on the arrays' device. Shuffled by torch's global generator, so that seeding an epoch fixes it. A last
-    batch of a single image is left out of training: batch norm cannot use it. pixels: (n, size, size, channels).
+    batch of a single image is left out of training: batch norm cannot use it. pixels: (n, height, width, channels).
     change: of a batch's images and their (batch,) indices, makes what is trained on. part: (k, n): of each batch, this
     is the k-th process' share of n, all of which see the batches in one order.
     """
@@ -116,7 +117,7 @@ class ImageDataModule(L.LightningDataModule):
     @property
     def large(self) -> int:
         """The size of batches that need no gradients."""
-        return max(self.batch_size, min(1024, _NO_GRADIENT_PIXELS // self.data.image_size**2))
+        return max(self.batch_size, min(1024, _NO_GRADIENT_PIXELS // prod(self.data.image_size)))
 
     def batches(self, images: Images, indices: Indices, batch_size: int, *, train: bool) -> Batches:
         """Batches of the images at `indices`, on the training's device; augmented if they are to `train` on."""

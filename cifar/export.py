@@ -17,7 +17,7 @@ TOLERANCE = 1e-4
 def to_onnx(model: ImageClassifier, file: Path, images: torch.Tensor) -> float:
     """Writes `model` to `file` and returns the largest difference of a probability to torch's on `images`.
 
-    images: (n, channels, size, size) uint8, n at least 2. The exported graph takes "images" of that type with any n
+    images: (n, channels, height, width) uint8, n at least 2. The exported graph takes "images" of that type with any n
     and gives "logits", (n, classes) float32; its metadata names the classes. Raises ValueError where the difference is
     above 1e-4.
     """

@@ -13,14 +13,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from filelock import FileLock
 from platformdirs import user_cache_path
 
+from cifar.config import Size, shown_size
 from cifar.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 MAX_BROKEN_SHARE = 0.01
@@ -38,8 +42,8 @@ class _Listing:
 Decoded = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], tuple[str, ...], tuple[str, ...]]
 
 
-def read_split(root: Path, split: str, size: int, classes: tuple[str, ...] | None) -> Decoded:
-    """Pixels (n, 1 or 3, size, size) uint8, channels last in memory; labels (n,) int64, class names, broken files.
+def read_split(root: Path, split: str, size: Size, classes: tuple[str, ...] | None) -> Decoded:
+    """Pixels (n, 1 or 3, height, width) uint8, channels last in memory; labels (n,) int64, class names, broken files.
 
     `classes`, where given, must be the split's own. Grey where every image is. Raises DataError if the folder is
     missing, empty or laid out otherwise, or if more than 1 % of the files are broken.
@@ -91,9 +95,9 @@ def formats() -> str:
     return ", ".join(sorted(suffix.removeprefix(".") for suffix in SUFFIXES))
 
 
-def _stat_key(root: Path, listing: _Listing, size: int) -> str:
+def _stat_key(root: Path, listing: _Listing, size: Size) -> str:
     """Changes when a file comes, goes, or is written; costs no reading."""
-    digest = hashlib.blake2b(f"{root}:{size}:{_LAYOUT}".encode(), digest_size=16)
+    digest = hashlib.blake2b(f"{root}:{shown_size(size)}:{_LAYOUT}".encode(), digest_size=16)
     for file in listing.files:
         try:
             stat = file.stat()
@@ -104,8 +108,8 @@ def _stat_key(root: Path, listing: _Listing, size: int) -> str:
     return digest.hexdigest()
 
 
-def _content_key(root: Path, listing: _Listing, size: int) -> str:
-    digest = hashlib.blake2b(f"{size}:{_LAYOUT}".encode(), digest_size=16)
+def _content_key(root: Path, listing: _Listing, size: Size) -> str:
+    digest = hashlib.blake2b(f"{shown_size(size)}:{_LAYOUT}".encode(), digest_size=16)
     for file in listing.files:
         digest.update(f"{file.relative_to(root)}\n".encode())
         try:
@@ -115,7 +119,7 @@ def _content_key(root: Path, listing: _Listing, size: int) -> str:
     return digest.hexdigest()
 
 
-def _cached(cache: Path, root: Path, listing: _Listing, size: int, split: str) -> Path:
+def _cached(cache: Path, root: Path, listing: _Listing, size: Size, split: str) -> Path:
     index = cache / f"{_stat_key(root, listing, size)}.key"
     if index.exists() and (folder := cache / index.read_text()).is_dir():
         return folder
@@ -128,7 +132,7 @@ def _cached(cache: Path, root: Path, listing: _Listing, size: int, split: str) -
     return folder
 
 
-def _decode_all(root: Path, listing: _Listing, size: int, split: str, folder: Path) -> None:
+def _decode_all(root: Path, listing: _Listing, size: Size, split: str, folder: Path) -> None:
     from rich.console import Console
     from rich.progress import track
 
@@ -170,10 +174,10 @@ def _decode_all(root: Path, listing: _Listing, size: int, split: str, folder: Pa
             raise
 
 
-def decode(file: Path, size: int) -> Any:
-    """The image as ((3, size, size) uint8, whether it is grey), or what is wrong with the file.
+def decode(file: Path, size: Size) -> Any:
+    """The image as ((3, height, width) uint8, whether it is grey), or what is wrong with the file.
 
-    The shorter side is scaled to `size` and the middle kept; EXIF's rotation is applied, transparency dropped.
+    It is `fitted` to `size`; EXIF's rotation is applied, transparency dropped.
     """
     from PIL import Image, ImageOps
 
@@ -186,8 +190,16 @@ def decode(file: Path, size: int) -> Any:
             if image.mode == "P":
                 image = image.convert("RGBA")
             image = image.convert("RGB")
-            if image.size != (size, size):
-                image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
-            return np.asarray(image).transpose(2, 0, 1), grey
+            return np.asarray(fitted(image, size)).transpose(2, 0, 1), grey
     except Exception as error:  # a broken file makes PIL raise nearly anything
         return f"{type(error).__name__}: {error}".replace(str(file), file.name)
+
+
+def fitted(image: "Image.Image", size: Size) -> "Image.Image":
+    """The image scaled until it just covers `size`, keeping its proportions, and its middle cut out."""
+    from PIL import Image, ImageOps
+
+    height, width = size
+    if image.size == (width, height):
+        return image
+    return ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)

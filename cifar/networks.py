@@ -1,8 +1,9 @@
-"""Networks by name. Each takes (batch, channels, size, size) float32, normalised, and gives (batch, classes) logits."""
+"""Networks by name: (batch, channels, height, width) float32, normalised, to (batch, classes) logits."""
 
 import importlib
 import inspect
 from collections.abc import Callable
+from math import prod
 from typing import Any
 from urllib.error import URLError
 
@@ -11,14 +12,15 @@ from torch import Tensor, nn
 from torchvision.models import get_model
 from torchvision.models.resnet import BasicBlock
 
+from cifar.config import Size, shown_size
 from cifar.errors import DownloadError, UserError
 from cifar.hparams import HParams
 
 _RESNET_BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
 
 
-def build(hparams: HParams, classes: int, channels: int, image_size: int) -> nn.Module:
-    """The network that `hparams.network` names.
+def build(hparams: HParams, classes: int, channels: int, image_size: Size) -> nn.Module:
+    """The network that `hparams.network` names, for images of `image_size`, (height, width) in pixels.
 
     Raises UserError if a factory cannot be imported, or a parameter is set that the network does not have;
     DownloadError if its ImageNet weights cannot be had.
@@ -31,12 +33,14 @@ def build(hparams: HParams, classes: int, channels: int, image_size: int) -> nn.
     return _named(hparams, classes, channels, image_size).to(memory_format=torch.channels_last)
 
 
-def _named(hparams: HParams, classes: int, channels: int, image_size: int) -> nn.Module:
+def _named(hparams: HParams, classes: int, channels: int, image_size: Size) -> nn.Module:
     if hparams.network == "cnn":
         return cnn(classes, channels, image_size, hparams.width, hparams.dropout)
     if hparams.network == "resnet9":
-        if image_size < 8:
-            raise UserError(f"resnet9 halves images three times: data.image_size is {image_size}, must be at least 8")
+        if min(image_size) < 8:
+            raise UserError(
+                f"resnet9 halves images three times: data.image_size is {shown_size(image_size)}, must be at least 8"
+            )
         return resnet9(classes, channels, hparams.width, hparams.dropout)
     if hparams.network in _RESNET_BLOCKS:
         return resnet(hparams, classes, channels)
@@ -47,9 +51,10 @@ def _wide(width: float, *channels: int) -> list[int]:
     return [max(1, round(count * width)) for count in channels]
 
 
-def cnn(classes: int, channels: int, image_size: int, width: float = 1.0, dropout: float = 0.0) -> nn.Module:
+def cnn(classes: int, channels: int, image_size: Size, width: float = 1.0, dropout: float = 0.0) -> nn.Module:
     """Four 3x3 convolutions (32, 32, pool, 64, 64, pool) and two hidden layers (512, 128)."""
     first, second, large, small = _wide(width, 32, 64, 512, 128)
+    pixels = prod(side // 4 for side in image_size)  # of those pooled twice
     return nn.Sequential(
         nn.Conv2d(channels, first, 3, padding=1),
         nn.ReLU(),
@@ -62,7 +67,7 @@ def cnn(classes: int, channels: int, image_size: int, width: float = 1.0, dropou
         nn.ReLU(),
         nn.MaxPool2d(2),
         nn.Flatten(),
-        nn.Linear(second * (image_size // 4) ** 2, large),
+        nn.Linear(second * pixels, large),
         nn.ReLU(),
         nn.Dropout(dropout),
         nn.Linear(large, small),
@@ -207,8 +212,11 @@ def _replace(model: nn.Module, name: str, layer: nn.Module) -> None:
     setattr(model.get_submodule(parent), child, layer)
 
 
-def _from_factory(hparams: HParams, classes: int, channels: int, image_size: int) -> nn.Module:
-    """The user's own network: `factory(classes, channels, image_size)`, with width and dropout if it takes them."""
+def _from_factory(hparams: HParams, classes: int, channels: int, image_size: Size) -> nn.Module:
+    """The user's own network: `factory(classes, channels, image_size)`, with width and dropout if it takes them.
+
+    It gets a square's side as an int, and of other images (height, width).
+    """
     module, _, name = hparams.network.partition(":")
     try:
         factory: Callable[..., Any] = getattr(importlib.import_module(module), name)
@@ -220,7 +228,8 @@ def _from_factory(hparams: HParams, classes: int, channels: int, image_size: int
         default = HParams.model_fields[key].default
         if key not in extra and getattr(hparams, key) != default:
             raise UserError(f"network {hparams.network} takes no {key}: leave it at {default}")
-    network = factory(classes, channels, image_size, **extra)
+    height, width = image_size
+    network = factory(classes, channels, height if height == width else image_size, **extra)
     if not isinstance(network, nn.Module):
         raise UserError(f"network {hparams.network} gave a {type(network).__name__}, must be a torch.nn.Module")
     return network

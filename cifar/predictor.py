@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cifar.config import Size
 from cifar.errors import CheckpointError, UserError
 from cifar.image_folder import decode
 
@@ -21,16 +22,16 @@ CLASSES = "classes"  # of model.onnx's metadata: their names in label order, as 
 
 @dataclass(frozen=True)
 class Predictor:
-    """probabilities: of images (n, channels, image_size, image_size) uint8, (n, classes) float32."""
+    """image_size: (height, width). probabilities: of (n, channels, height, width) uint8, (n, classes) float32."""
 
     file: Path
     classes: tuple[str, ...]
     channels: int
-    image_size: int
+    image_size: Size
     probabilities: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
 
     def read(self, image: Path) -> npt.NDArray[np.uint8] | str:
-        """A file's pixels as the model takes them, (channels, image_size, image_size); or what is wrong with it."""
+        """A file's pixels as the model takes them, (channels, height, width); or what is wrong with it."""
         from cifar.sources import to_grey
 
         decoded = decode(image, self.image_size)
@@ -75,9 +76,9 @@ def _from_onnx(file: Path) -> Predictor:
     (image, *more), (logits, *others) = session.get_inputs(), session.get_outputs()
     try:
         classes = tuple(json.loads(session.get_modelmeta().custom_metadata_map[CLASSES]))
-        _, channels, height, width = image.shape
+        channels, height, width = map(int, image.shape[1:])  # none is a name
         expected = (image.name, image.type, logits.name) == ("images", "tensor(uint8)", "logits")
-        if more or others or not expected or height != width or channels not in (1, 3) or len(classes) < 2:
+        if more or others or not expected or channels not in (1, 3) or len(classes) < 2:
             raise ValueError(f"it takes {image.name} of {image.type} {image.shape}")
     except (KeyError, TypeError, ValueError):
         raise _unreadable(file, "it is of another program, or of an earlier version of this one") from None
@@ -87,7 +88,7 @@ def _from_onnx(file: Path) -> Predictor:
         powers = np.exp(values - values.max(1, keepdims=True))
         return np.asarray(powers / powers.sum(1, keepdims=True), np.float32)
 
-    return Predictor(file, classes, channels, height, probabilities)
+    return Predictor(file, classes, channels, (height, width), probabilities)
 
 
 def _from_checkpoint(file: Path, allow_code: bool) -> Predictor:

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from platformdirs import user_cache_path
 
-from cifar.config import DataConfig
+from cifar.config import DataConfig, Size
 from cifar.errors import DataError, DownloadError
-from cifar.image_folder import read_split
+from cifar.image_folder import fitted, read_split
 
 Split = Literal["train", "val", "test"]
 Pixels = npt.NDArray[np.uint8]
@@ -25,11 +25,12 @@ Indices = npt.NDArray[np.int64]  # (k,)
 # Published mean and standard deviation of the 50,000 training images, as shares of 255.
 CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 DIGITS_TEST_SHARE, DIGITS_TEST_SEED = 0.2, 0
+FOLDER_SIZE: Size = (32, 32)  # unless data.image_size says otherwise
 
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """pixels: (n, channels, size, size) uint8; labels: (n,) int64, indices into the class names.
+    """pixels: (n, channels, height, width) uint8; labels: (n,) int64, indices into the class names.
 
     In memory a pixel's channels lie together, so that a batch is cut and normalised without moving them.
     """
@@ -84,9 +85,10 @@ class TrainingData:
         return int(self.train.pixels.shape[1])
 
     @property
-    def image_size(self) -> int:
-        """Side in pixels."""
-        return int(self.train.pixels.shape[2])
+    def image_size(self) -> Size:
+        """(height, width) in pixels."""
+        _, _, height, width = self.train.pixels.shape
+        return height, width
 
 
 def load_training(config: DataConfig) -> TrainingData:
@@ -138,6 +140,12 @@ def split(data: TrainingData, config: DataConfig) -> tuple[Indices, Indices]:
     return np.sort(training), np.sort(held_out)
 
 
+def counts(data: TrainingData, config: DataConfig) -> tuple[int, int]:
+    """How many images are trained on, and how many are for validation. Raises DataError as `split`."""
+    training, held_out = split(data, config)
+    return len(training), len(held_out if data.validation is None else data.validation)
+
+
 def prepare_test(config: DataConfig, like: TrainingData) -> None:
     """Downloads or decodes the test images into their cache and gives none of them, so that nothing fails late.
 
@@ -153,13 +161,14 @@ def read(config: DataConfig, split: Split, classes: tuple[str, ...] | None) -> t
     Raises DataError if they are missing, or lack a class.
     """
     if config.source == "image_folder":
-        pixels, labels, names, skipped = read_split(resolved_root(config), split, config.image_size or 32, classes)
+        size = config.size or FOLDER_SIZE
+        pixels, labels, names, skipped = read_split(resolved_root(config), split, size, classes)
         return Images(pixels, labels, skipped), names
     if config.source == "digits":
         pixels, labels, names = _digits(split)
     else:
         pixels, labels, names = _torchvision(config, split)
-    return Images(_resized(pixels, config.image_size), labels), names
+    return Images(_resized(pixels, config.size), labels), names
 
 
 def _where(config: DataConfig) -> str:
@@ -232,15 +241,12 @@ def _channels_first(pixels: Pixels) -> Pixels:
     return pixels.transpose(0, 3, 1, 2)
 
 
-def _resized(pixels: Pixels, size: int | None) -> Pixels:
-    if size is None or pixels.shape[-1] == size:
+def _resized(pixels: Pixels, size: Size | None) -> Pixels:
+    if size is None or pixels.shape[2:] == size:
         return pixels
     from PIL import Image
 
-    def resize(plane: Pixels) -> Pixels:
-        return np.asarray(Image.fromarray(plane).resize((size, size), Image.Resampling.BICUBIC))
-
-    return np.stack([[resize(plane) for plane in image] for image in pixels])
+    return np.stack([[np.asarray(fitted(Image.fromarray(plane), size)) for plane in image] for image in pixels])
 
 
 def _limited(train: Images, limit: int, classes: int) -> Images:

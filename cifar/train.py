@@ -131,9 +131,9 @@ def validate(model: ImageClassifier, data: ImageDataModule, config: TrainerConfi
 def test(
     model: ImageClassifier, data: ImageDataModule, config: TrainerConfig, *, loggers: Sequence[Logger] = ()
 ) -> tuple[dict[str, float], torch.Tensor, torch.Tensor]:
-    """test_loss and test_accuracy, and the confusion matrices without and with test-time augmentation.
+    """test_loss, test_accuracy, test_calibration_error; confusion matrices without and with test-time augmentation.
 
-    Those are (classes, classes) int64, true class first. data: with test images, as cifar.testset has them.
+    The latter are (classes, classes) int64, true class first. data: with test images, as cifar.testset has them.
     """
     with _quiet():
         (metrics,) = _trainer(config, 1, 0, loggers, ()).test(model, datamodule=data, verbose=False)

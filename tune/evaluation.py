@@ -1,5 +1,6 @@
 """The test set, read once: its only reader."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -30,11 +31,26 @@ class Accuracy:
 
 
 @dataclass(frozen=True)
+class ClassFigures:
+    """How a class of the test images fared; None where there was nothing to take a share of.
+
+    precision: the share of the images named so that are of it; recall: the share of its images that were named so;
+    f1: the harmonic mean of both. images: how many are of it.
+    """
+
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    images: int
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """What one reading of the test set gave. confusion: rows of true, columns of predicted classes.
 
     with_views: with test-time augmentation; None where training neither mirrored nor shifted images. reading: the
-    how manyth it was of the experiment; only the first is blind.
+    how manyth it was of the experiment; only the first is blind. calibration_error: as cifar.classifier has it; None
+    in a ledger from before it was measured.
     """
 
     accuracy: float
@@ -46,11 +62,25 @@ class Evaluation:
     skipped: list[str]
     with_views: dict[str, float] | None = None
     reading: int = 1
+    calibration_error: float | None = None
 
     @property
     def augmented(self) -> Accuracy | None:
         """With test-time augmentation, if there is any."""
         return Accuracy(**self.with_views) if self.with_views else None
+
+    def per_class(self, classes: Sequence[str]) -> dict[str, ClassFigures]:
+        """By the names of the classes, which are in label order."""
+        named = [sum(column) for column in zip(*self.confusion, strict=True)]
+        return {
+            name: ClassFigures(
+                precision=_share(row[label], named[label]),
+                recall=_share(row[label], sum(row)),
+                f1=_share(2 * row[label], named[label] + sum(row)),
+                images=sum(row),
+            )
+            for label, (name, row) in enumerate(zip(classes, self.confusion, strict=True))
+        }
 
 
 def wilson_interval(right: int, total: int) -> tuple[float, float]:
@@ -105,6 +135,7 @@ def evaluate(
         skipped=list(module.test.skipped),
         with_views=asdict(with_views) if model.augment.has_views else None,
         reading=number,
+        calibration_error=metrics["test_calibration_error"],
     )
     complete(
         directory.ledger,
@@ -112,6 +143,10 @@ def evaluate(
     )
     directory.publish(directory.ledger)
     return figures
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
 
 
 def _accuracy(right: int, total: int) -> Accuracy:

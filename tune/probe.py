@@ -12,6 +12,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from cifar import train
+from cifar.config import Size
 from cifar.datamodule import ImageDataModule
 from cifar.errors import DivergedError
 from cifar.hparams import HParams
@@ -30,10 +31,10 @@ def cost(hparams: HParams, images: TrainingData) -> int:
 
 
 @cache
-def _cost_an_image(name: str, width: float, classes: int, channels: int, size: int) -> int:
+def _cost_an_image(name: str, width: float, classes: int, channels: int, size: Size) -> int:
     network = build(HParams(network=name, width=width, pretrained=False), classes, channels, size).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(torch.zeros(1, channels, size, size))
+        network(torch.zeros(1, channels, *size))
     return int(counter.get_total_flops())
 
 

@@ -10,6 +10,7 @@ from tune.trainings import validated
 if TYPE_CHECKING:
     from jinja2 import Template
 
+_CARD_CLASSES, _CARD_WORST = 20, 10  # a card shows every class of so many; of more, the worst
 _COLOURS = {"completed": "#1b7f4b", "stopped": "#b26a00", "diverged": "#b00020", "failed": "#6b6b6b"}
 
 
@@ -38,7 +39,18 @@ def _template(name: str) -> "Template":
     environment.filters["duration"] = duration
     environment.filters["difference"] = difference
     environment.globals["with_interval"] = with_interval
+    environment.filters["share"] = _share
+    environment.filters["cell"] = _cell
     return environment.get_template(name)
+
+
+def _share(value: float | None) -> str:
+    return "none" if value is None else f"{value:.1%}"
+
+
+def _cell(text: object) -> str:
+    """Text that ends neither a cell nor a row of a Markdown table."""
+    return " ".join(str(text).split()).replace("|", "\\|")
 
 
 def _context(summary: Summary) -> dict[str, Any]:
@@ -46,11 +58,14 @@ def _context(summary: Summary) -> dict[str, Any]:
 
     record, _ = yaml_file.read(summary.directory.spec)
     epoch, value = summary.best
+    classes = list(summary.worst_first.items())
     return {
         "summary": summary,
         "experiment": summary.experiment,
         "epoch": epoch,
         "value": value,
+        "classes": classes,
+        "card_classes": classes if len(classes) <= _CARD_CLASSES else classes[:_CARD_WORST],
         "provenance": record["provenance"],
         "versions": versions(),
         "epochs": sum(trial.trained for trial in summary.trials),

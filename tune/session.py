@@ -149,6 +149,7 @@ def _begun(job: _Job, nodes: "list[Node]") -> "tuple[_Job, Share, str]":
 
 def _made(job: _Job, nodes: "list[Node]", share: "Share", study: str, console: "Console") -> "Summary":
     """Searches, makes the model and writes the report."""
+    from cifar import sources
     from tune import cluster, images, ledger
     from tune.importance import importances
     from tune.open_study import levels
@@ -183,7 +184,8 @@ def _made(job: _Job, nodes: "list[Node]", share: "Share", study: str, console: "
         search_seconds=record.elapsed,
         retrain_seconds=record.retrain_seconds,
         classes=data.classes,
-        shape=(data.channels, data.image_size, data.image_size),
+        shape=(data.channels, *data.image_size),
+        images=sources.counts(data, experiment.data),
         importances=importances(record.study, levels(experiment)),
     )
     write_report(summary)

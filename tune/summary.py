@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cifar.hparams import only_with
-from tune.evaluation import Evaluation
+from tune.evaluation import ClassFigures, Evaluation
 from tune.experiment import ExperimentDir
 from tune.finalists import mean_interval
 from tune.last_mile import Winner
@@ -39,6 +39,7 @@ class Summary:
     onnx_error: str
     skipped: tuple[str, ...]  # broken image files left out
     shape: tuple[int, int, int]  # of an image: channels, height, width
+    images: tuple[int, int]  # how many a trial was trained on, and how many validated on
     importances: dict[str, float] = field(default_factory=dict)  # shares of 1, by parameter of the study
 
     @property
@@ -86,6 +87,12 @@ class Summary:
         names = {domain.name for domain in point if not isinstance(domain, Constant)}
         return {name: value for name, value in self.hparams_in_effect.items() if name in names}
 
+    @property
+    def worst_first(self) -> dict[str, ClassFigures]:
+        """What the test said of each class, that of the lowest recall first; at the end those without test images."""
+        figures = self.test.per_class(self.classes)
+        return dict(sorted(figures.items(), key=lambda item: (item[1].recall is None, item[1].recall)))
+
     def counts(self) -> str:
         """How the trials ended: '16 trials: 5 completed, 11 stopped'."""
         states = [trial.state for trial in self.trials]
@@ -106,6 +113,9 @@ class Summary:
         if search.metric == "val_accuracy":
             value, of = self.validated
             told["gap"] = f"{100 * (test.accuracy - value):+.2f} points from {of}"
+        if test.calibration_error is not None:
+            points = f"{100 * test.calibration_error:.2f} points between the probability given"
+            told["calibration error"] = f"{points} and the share that is right (ECE, 15 bins)"
         if test.reading > 1:
             told["readings"] = f"{test.reading} of the test set: what was chosen since the first is not blind to it"
         return told

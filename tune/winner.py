@@ -209,6 +209,7 @@ def finish_model(
     _save_example(data, directory.model / "example.png")
     record = {
         "test": asdict(figures),
+        "per_class": {name: asdict(row) for name, row in figures.per_class(data.classes).items()},
         "validation": _validated(experiment, model, data),
         "classes": list(data.classes),
         "parameters": model.size,

@@ -1,4 +1,5 @@
 from collections import Counter
+from math import prod
 
 import numpy as np
 import pytest
@@ -25,10 +26,11 @@ def places(images):
     return Counter(divmod(place, SIZE) for place in images.flatten(1).argmax(1).tolist())
 
 
+@pytest.mark.parametrize("shape", [(8, 8), (4, 9)])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("options", [{"translate": 2}, {"flip": True}, {"cutout": 3}, {"color_jitter": 0.5}, {}])
-def test_shape_type_and_input_are_kept(channels, options):
-    images = torch.randint(256, (5, channels, 8, 8), dtype=torch.uint8)
+def test_shape_type_and_input_are_kept(channels, options, shape):
+    images = torch.randint(256, (5, channels, *shape), dtype=torch.uint8)
     before = images.clone()
     result = Augment(**options, fill=(7,) * channels)(images)
     assert (result.shape, result.dtype) == (images.shape, torch.uint8)
@@ -69,19 +71,21 @@ def test_shifts_are_distributed_as_torchvision_s_random_crop():
     assert chi2_contingency(table).pvalue > 0.01
 
 
-def test_a_shift_brings_in_blank_pixels_as_torchvision_s_does():
+@pytest.mark.parametrize("shape", [(6, 6), (4, 7), (7, 4)])
+def test_a_shift_brings_in_blank_pixels_as_torchvision_s_does(shape):
     torch.manual_seed(0)
-    image = torch.randint(1, 256, (3, 6, 6), dtype=torch.uint8)
-    crop = RandomCrop(6, padding=1)
+    image = torch.randint(1, 256, (3, *shape), dtype=torch.uint8)
+    crop = RandomCrop(shape, padding=1)
     theirs = {crop(image).numpy().tobytes() for _ in range(300)}
     ours = {moved.numpy().tobytes() for moved in Augment(translate=1)(image.expand(300, -1, -1, -1))}
     assert len(ours) == 9
     assert ours == theirs
 
 
-def test_half_of_the_images_are_mirrored():
+@pytest.mark.parametrize("shape", [(6, 6), (4, 7)])
+def test_half_of_the_images_are_mirrored(shape):
     torch.manual_seed(0)
-    images = torch.randint(256, (1, 3, 6, 6), dtype=torch.uint8).expand(2000, -1, -1, -1)
+    images = torch.randint(256, (1, 3, *shape), dtype=torch.uint8).expand(2000, -1, -1, -1)
     flipped = Augment(flip=True)(images)
     mirrored = (flipped == images.flip(3)).flatten(1).all(1)
     kept = (flipped == images).flatten(1).all(1)
@@ -101,21 +105,24 @@ def test_flip_and_shift_are_independent():
     assert chisquare(list(found.values())).pvalue > 0.01
 
 
+@pytest.mark.parametrize("shape", [(8, 8), (5, 12)])
 @pytest.mark.parametrize("cutout", [3, 4])
-def test_cutout_s_centre_is_uniform_and_its_square_clipped(cutout):
+def test_cutout_s_centre_is_uniform_and_its_square_clipped(cutout, shape):
     torch.manual_seed(0)
-    size, count = 8, 6400
-    blank = Augment(cutout=cutout)(torch.ones(count, 1, size, size, dtype=torch.uint8))[:, 0] == 0
+    count = 6400
+    blank = Augment(cutout=cutout)(torch.ones(count, 1, *shape, dtype=torch.uint8))[:, 0] == 0
     areas = blank.flatten(1).sum(1)
     heights, widths = blank.any(2).sum(1), blank.any(1).sum(1)
     assert torch.equal(areas, heights * widths)  # one rectangle
 
-    starts = [centre - cutout // 2 for centre in range(size)]
-    spans = [len(set(range(start, start + cutout)) & set(range(size))) for start in starts]
-    share = Counter(height * width for height in spans for width in spans)
+    def spans(side):
+        starts = [centre - cutout // 2 for centre in range(side)]
+        return [len(set(range(start, start + cutout)) & set(range(side))) for start in starts]
+
+    share = Counter(height * width for height in spans(shape[0]) for width in spans(shape[1]))
     found = Counter(areas.tolist())
     assert set(found) == set(share)
-    expected = [share[area] / size**2 * count for area in sorted(share)]
+    expected = [share[area] / prod(shape) * count for area in sorted(share)]
     assert chisquare([found[area] for area in sorted(share)], expected).pvalue > 0.01
 
 

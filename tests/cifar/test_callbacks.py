@@ -65,6 +65,15 @@ def test_colours_of_an_image_are_kept():
     assert (tile == [200, 100, 50]).all()
 
 
+@pytest.mark.parametrize(("height", "width", "inside"), [(8, 4, (64, 32)), (48, 64, (48, 64)), (4, 1024, (1, 64))])
+def test_an_image_that_is_not_square_is_drawn_undistorted(height, width, inside):
+    image = torch.zeros(1, 1, height, width, dtype=torch.uint8)
+    tile = np.asarray(draw_predictions(image, [0], [0], CLASSES))[2:66, 2:66].sum(2)
+    black = np.zeros((64, 64), dtype=bool)
+    black[: inside[0], : inside[1]] = True
+    assert np.array_equal(tile == 0, black)
+
+
 @pytest.mark.parametrize(("predicted", "colour"), [(1, "green"), (0, "red")])
 def test_the_prediction_is_green_where_right_and_red_where_wrong(predicted, colour):
     picture = draw_predictions(torch.zeros(1, 1, 8, 8, dtype=torch.uint8), [predicted], [1], CLASSES)

@@ -2,6 +2,7 @@ import onnxruntime
 import pytest
 import torch
 
+from cifar.classifier import ImageClassifier
 from cifar.config import TrainerConfig
 from cifar.export import TOLERANCE, to_onnx
 from cifar.hparams import HParams
@@ -52,6 +53,17 @@ def test_the_difference_found_is_small_and_returned(exported):
 
 def test_one_file_holds_the_whole_model(exported):
     assert [file.name for file in exported[1].parent.iterdir()] == ["model.onnx"]
+
+
+@pytest.mark.parametrize(("network", "channels"), [("cnn", 1), ("resnet9", 3), ("mobilenet_v3_small", 1)])
+def test_a_graph_may_take_images_that_are_not_square(network, channels, tmp_path):
+    model = ImageClassifier(
+        {"network": network}, ["cat", "dog"], channels, (24, 40), mean=[0.5] * channels, std=[0.2] * channels
+    )
+    oblong = torch.randint(256, (3, channels, 24, 40), dtype=torch.uint8)
+    assert to_onnx(model, tmp_path / "model.onnx", oblong) <= TOLERANCE
+    (given,) = session(tmp_path / "model.onnx").get_inputs()
+    assert given.shape[1:] == [channels, 24, 40]
 
 
 def test_a_model_that_gives_no_numbers_is_an_error(digits, digits_config, images, tmp_path):

@@ -13,6 +13,7 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
+from cifar.classifier import ImageClassifier
 from cifar.export import to_onnx
 from cifar.hparams import HParams
 from cifar.predict import main
@@ -144,6 +145,24 @@ def test_images_of_any_size_and_colour_are_taken(model, tmp_path):
     Image.new("RGB", (50, 30), (9, 90, 200)).save(tmp_path / "colour.jpg")
     Image.new("RGBA", (3, 7)).save(tmp_path / "clear.webp")
     assert len(document("--model", model, tmp_path / "colour.jpg", tmp_path / "clear.webp")["images"]) == 2
+
+
+def test_both_files_of_a_model_for_images_that_are_not_square_agree(tmp_path):
+    model = ImageClassifier({"network": "resnet9", "width": 0.1}, ["cat", "dog"], 1, (12, 16), [0.5], [0.2])
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 1, 12, 16), dtype=np.uint8)
+    save(model, tmp_path / "model.ckpt")
+    to_onnx(model, tmp_path / "model.onnx", torch.from_numpy(pixels))
+    Image.fromarray(pixels[0, 0]).save(tmp_path / "right.png")
+    Image.fromarray(np.pad(pixels[0, 0], ((5, 5), (0, 0)))).save(tmp_path / "high.png")  # the middle is the same
+    Image.fromarray(pixels[0, 0]).resize((50, 30)).save(tmp_path / "large.png")
+    files = [tmp_path / name for name in ("right.png", "high.png", "large.png")]
+    by_file = [document("--model", tmp_path / name, *files)["images"] for name in ("model.ckpt", "model.onnx")]
+    for ours, theirs in zip(*by_file, strict=True):
+        assert ours["probabilities"] == pytest.approx(theirs["probabilities"], abs=1e-4)
+    with torch.no_grad():
+        expected = model.eval()(torch.from_numpy(pixels[:1])).softmax(1)[0].tolist()
+    for image in by_file[0][:2]:
+        assert list(image["probabilities"].values()) == pytest.approx(sorted(expected, reverse=True), abs=1e-6)
 
 
 def test_a_coloured_image_becomes_grey_as_the_test_images_do(model, tmp_path):

@@ -9,6 +9,7 @@ from sklearn.datasets import load_digits
 
 from cifar.config import DataConfig
 from cifar.errors import DataError, DownloadError
+from cifar.image_folder import decode
 from cifar.sources import load_training, prepare_test, resolved_root
 from cifar.testset import load_test
 
@@ -22,7 +23,7 @@ def contents(images):
 def test_digits_are_grey_and_named():
     data = load_training(DIGITS)
     assert data.classes == tuple("0123456789")
-    assert (data.channels, data.image_size, data.validation) == (1, 8, None)
+    assert (data.channels, data.image_size, data.validation) == (1, (8, 8), None)
     assert data.train.pixels.shape == (1437, 1, 8, 8)
     assert (data.train.pixels.dtype, data.train.labels.dtype) == (np.uint8, np.int64)
     assert (data.train.pixels.min(), data.train.pixels.max()) == (0, 255)
@@ -60,12 +61,21 @@ def test_image_size_resizes_training_and_test_images(size):
     config = DataConfig(source="digits", image_size=size, limit=50)
     data = load_training(config)
     test = load_test(config, data)
-    assert data.image_size == size
+    assert data.image_size == (size, size)
     assert data.train.pixels.shape == (50, 1, size, size)
     assert test.pixels.shape == (360, 1, size, size)
     original = load_test(DIGITS, load_training(DIGITS)).pixels[0, 0]
     expected = np.asarray(Image.fromarray(original).resize((size, size), Image.Resampling.BICUBIC))
     assert np.array_equal(test.pixels[0, 0], expected)
+
+
+def test_embedded_images_of_another_shape_are_cut_as_those_of_folders_are(tmp_path):
+    config = DataConfig(source="digits", image_size=[12, 8], limit=50)
+    data = load_training(config)
+    assert data.image_size == (12, 8)
+    original = load_test(DIGITS, load_training(DIGITS)).pixels[0, 0]
+    Image.fromarray(original).save(tmp_path / "digit.png")
+    assert np.array_equal(load_test(config, data).pixels[0], decode(tmp_path / "digit.png", (12, 8))[0][:1])
 
 
 def test_limit_keeps_the_share_of_each_class():
@@ -197,7 +207,17 @@ def test_a_single_class_is_an_error(make_folder):
 
 def test_images_are_32_pixels_wide_unless_said_otherwise(make_folder):
     root = make_folder(train={"a": 1, "b": 1}, size=(50, 40))
-    assert load_training(DataConfig(source="image_folder", root=str(root))).image_size == 32
+    assert load_training(DataConfig(source="image_folder", root=str(root))).image_size == (32, 32)
+
+
+def test_images_may_be_higher_than_wide(make_folder):
+    root = make_folder(train={"a": 1, "b": 1}, test={"a": 1, "b": 1}, size=(50, 40))
+    config = DataConfig(source="image_folder", root=str(root), image_size=[10, 8])
+    data = load_training(config)
+    assert (data.image_size, data.train.pixels.shape) == ((10, 8), (2, 3, 10, 8))
+    assert load_test(config, data).pixels.shape == (2, 3, 10, 8)
+    there = {"source": "image_folder", "root": str(root)}
+    assert data.fingerprint != load_training(DataConfig(**there, image_size=[8, 10])).fingerprint
 
 
 def test_a_folder_of_validation_images_is_used(make_folder):

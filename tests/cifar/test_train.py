@@ -13,9 +13,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.optim.swa_utils import update_bn
 
 from cifar import train
-from cifar.config import EarlyStopping, TrainerConfig
+from cifar.config import DataConfig, EarlyStopping, TrainerConfig
 from cifar.datamodule import ImageDataModule
 from cifar.hparams import HParams, LRSchedule, Optimizer
+from cifar.sources import load_training
 from cifar.train import fit, go_on, load, make_classifier, save, validate
 
 CPU = TrainerConfig(accelerator="cpu", log_every_n_steps=1)
@@ -360,13 +361,27 @@ def test_the_test_counts_every_image_once(make_data, make_test_data, tiny):
     images, labels = next(iter(data.test_dataloader()))
     with torch.no_grad():
         logits = model.eval()(images)
-    assert set(metrics) == {"test_loss", "test_accuracy"}
+    assert set(metrics) == {"test_loss", "test_accuracy", "test_calibration_error"}
     assert metrics["test_loss"] == pytest.approx(torch.nn.functional.cross_entropy(logits, labels).item(), rel=1e-5)
     assert metrics["test_accuracy"] == pytest.approx((logits.argmax(1) == labels).float().mean().item())
     expected = np.zeros((10, 10), dtype=int)
     np.add.at(expected, (labels.numpy(), logits.argmax(1).numpy()), 1)  # the true class first
     assert confusion.tolist() == expected.tolist()
     assert with_views.tolist() == expected.tolist(), "trained without flips and shifts"
+
+
+def test_the_calibration_error_of_a_test_is_that_of_its_probabilities(make_data, make_test_data, tiny):
+    """By hand, as in Guo et al., 2017: over 15 bins, the mean distance of accuracy from confidence."""
+    point = tiny.model_copy(update={"network": "resnet9", "learning_rate": 0.01})
+    model, data = fit(point, make_data(), CPU, max_epochs=10, seed=1), make_test_data(batch_size=100)
+    metrics, *_ = train.test(model, data, CPU)
+    images, labels = torch.from_numpy(data.test.pixels), torch.from_numpy(data.test.labels)
+    with torch.no_grad():
+        confidence, predicted = model.eval()(images).softmax(1).max(1)
+    right, bins = (predicted == labels).float(), (confidence * 15).ceil()
+    parts = [(right[bins == each].sum() - confidence[bins == each].sum()).abs() for each in bins.unique()]
+    assert len(parts) > 5
+    assert metrics["test_calibration_error"] == pytest.approx(sum(parts).item() / 360, abs=1e-5)
 
 
 def test_the_views_of_a_test_are_those_of_training(make_data, make_test_data, tiny):
@@ -479,8 +494,21 @@ def test_a_saved_model_gives_the_same_logits(make_data, normed, tmp_path):
     images, _ = next(iter(make_data().val_dataloader()))
     with torch.no_grad():
         assert torch.equal(loaded.eval()(images), model.eval()(images))
-    assert (loaded.classes, loaded.channels, loaded.image_size) == (list("0123456789"), 1, 8)
+    assert (loaded.classes, loaded.channels, loaded.image_size) == (list("0123456789"), 1, (8, 8))
     assert loaded.point == normed
+
+
+def test_a_model_saved_when_all_images_were_square_still_loads(make_data, normed, tmp_path):
+    model = digits_model(make_data, normed)
+    save(model, tmp_path / "model.ckpt")
+    content = torch.load(tmp_path / "model.ckpt", weights_only=True)
+    content["hyper_parameters"]["image_size"] = 8
+    torch.save(content, tmp_path / "model.ckpt")
+    loaded = load(tmp_path / "model.ckpt")
+    assert loaded.image_size == (8, 8)
+    images, _ = next(iter(make_data().val_dataloader()))
+    with torch.no_grad():
+        assert torch.equal(loaded.eval()(images), model.eval()(images))
 
 
 def test_a_saved_model_holds_weights_only(make_data, tiny, tmp_path):
@@ -507,7 +535,7 @@ def test_loading_a_model_that_was_pretrained_needs_no_imagenet_weights(make_data
 
 def test_a_classifier_knows_its_images(make_data, digits, tiny):
     model = make_classifier(tiny, make_data())
-    assert (model.channels, model.image_size, model.classes) == (1, 8, list(digits.classes))
+    assert (model.channels, model.image_size, model.classes) == (1, (8, 8), list(digits.classes))
     black, white = (model.normalise(torch.full((1, 1, 8, 8), value, dtype=torch.uint8)) for value in (0, 255))
     assert black.unique().tolist() == pytest.approx([-digits.mean[0] / digits.std[0]])
     assert white.unique().tolist() == pytest.approx([(1 - digits.mean[0]) / digits.std[0]])
@@ -527,10 +555,28 @@ def test_cutout_fills_with_the_mean(make_data, digits, tiny):
     assert make_classifier(tiny, make_data()).augment.fill == (round(digits.mean[0] * 255),)
 
 
-def test_training_on_images_of_a_folder(make_folder, tiny):
-    from cifar.config import DataConfig
-    from cifar.sources import load_training
+@pytest.mark.parametrize("network", ["cnn", "resnet9", "resnet18"])
+@pytest.mark.parametrize("grey", [True, False])
+def test_images_that_are_not_square(network, grey, make_folder, tiny, tmp_path):
+    root = make_folder(train={"cat": 12, "dog": 12}, val={"cat": 2, "dog": 2}, size=(12, 16))
+    if grey:
+        for file in root.rglob("*.png"):
+            Image.open(file).convert("L").save(file)
+    config = DataConfig(source="image_folder", root=str(root), image_size=[12, 16])
+    data = ImageDataModule(config, load_training(config), 8)
+    point = tiny.model_copy(update={"network": network, "color_jitter": 0.1})
+    model = fit(point, data, CPU, max_epochs=1, seed=0)
+    save(model, tmp_path / "model.ckpt")
+    loaded = load(tmp_path / "model.ckpt")
+    assert (loaded.channels, loaded.image_size) == (1 if grey else 3, (12, 16))
+    images = torch.from_numpy(data.data.train.pixels.copy())
+    assert loaded(images).shape == (24, 2)
+    expected = images.double() / 255
+    mean, std = (torch.tensor(each).view(1, -1, 1, 1) for each in (data.data.mean, data.data.std))
+    torch.testing.assert_close(loaded.normalise(images), ((expected - mean) / std).float(), rtol=1e-5, atol=1e-5)
 
+
+def test_training_on_images_of_a_folder(make_folder, tiny):
     root = make_folder(train={"cat": 12, "dog": 12}, val={"cat": 2, "dog": 2})
     config = DataConfig(source="image_folder", root=str(root), image_size=8)
     data = ImageDataModule(config, load_training(config), 8)

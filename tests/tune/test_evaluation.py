@@ -1,6 +1,12 @@
+import json
+from dataclasses import asdict
+
 import pytest
 
-from tune.evaluation import wilson_interval
+from tune.evaluation import ClassFigures, Evaluation, wilson_interval
+
+CONFUSION = [[6, 0, 2, 0], [1, 0, 1, 0], [0, 0, 10, 0], [0, 0, 0, 0]]
+EVALUATION = Evaluation(0.8, 0.6, 0.9, 20, 0.5, CONFUSION, [], calibration_error=0.05)
 
 
 @pytest.mark.parametrize(
@@ -30,3 +36,19 @@ def test_more_images_make_the_interval_narrower_around_the_accuracy():
         assert low < 0.94 < high
         widths.append(high - low)
     assert widths == sorted(widths, reverse=True)
+
+
+def test_figures_of_each_class_follow_from_the_confusion_matrix():
+    figures = EVALUATION.per_class(("cat", "dog", "cow", "emu"))
+    assert figures["cat"] == ClassFigures(pytest.approx(6 / 7), pytest.approx(6 / 8), pytest.approx(0.8), 8)
+    assert figures["dog"] == ClassFigures(None, 0.0, 0.0, 2), "never named"
+    assert figures["cow"] == ClassFigures(pytest.approx(10 / 13), 1.0, pytest.approx(20 / 23), 10)
+    assert figures["emu"] == ClassFigures(None, None, None, 0), "every image of it is broken"
+    assert json.loads(json.dumps(asdict(figures["dog"]), allow_nan=False))["precision"] is None
+
+
+def test_a_reading_from_before_calibration_was_measured_still_loads():
+    line = json.loads(json.dumps(asdict(EVALUATION)))
+    assert Evaluation(**line) == EVALUATION
+    del line["calibration_error"]
+    assert Evaluation(**line).calibration_error is None

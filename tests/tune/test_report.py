@@ -75,6 +75,7 @@ def summary(tmp_path):
             onnx_error,
             ("train/x.png (broken)",),
             (1, 8, 8),
+            (80, 20),
         )
 
     return make
@@ -124,6 +125,10 @@ def test_the_report_gives_the_result_first(summary):
             {"with_views": {"value": 0.96, "low": 0.91, "high": 0.99}},
             ["with augmentation: 96.00% (95 % interval 91.00% to 99.00%): flips and shifts as in training, averaged"],
         ),
+        (
+            {"calibration_error": 0.0215},
+            ["calibration error: 2.15 points between the probability given and the share that is right (ECE, 15 bins)"],
+        ),
         ({"reading": 3}, ["readings: 3 of the test set: what was chosen since the first is not blind to it"]),
     ],
 )
@@ -152,6 +157,54 @@ def test_the_card_says_how_good_the_model_is_and_how_to_make_it_again(summary):
     parts = shlex.split(again)
     assert parts[-2:] == ["--name", "name-again"]
     assert spec.load(Path(parts[parts.index("--space") + 1])).search == told.experiment.search
+
+
+def test_the_classes_come_with_the_worst_first(summary):
+    told = summary("name", ("cat", "dog | wolf", "emu"))
+    told = replace(told, test=replace(told.test, confusion=[[48, 2, 0], [7, 43, 0], [0, 0, 0]]))
+    write_report(told)
+    rows = re.findall(r"^\| (.*%.*|emu.*) \| (\d+) \|$", (told.directory.model / "README.md").read_text(), re.MULTILINE)
+    assert rows == [
+        ("dog \\| wolf | 86.0% | 95.6% | 90.5%", "50"),
+        ("cat | 96.0% | 87.3% | 91.4%", "50"),
+        ("emu | none | none | none", "0"),
+    ]
+    html = re.sub(r"\s*</?t[hd][^>]*>", " ", told.directory.report.read_text())
+    assert html.index("dog | wolf  86.0%  95.6%  90.5%  50") < html.index("cat  96.0%  87.3%") < html.index("emu  none")
+
+
+@pytest.mark.parametrize(("count", "shown"), [(20, 20), (21, 10)])
+def test_a_card_shows_the_worst_of_many_classes_and_the_report_all(count, shown, summary):
+    told = summary("name", tuple(f"class{number:02}" for number in range(count)))
+    confusion = [[5 if row == column else int(column == 0) * row for column in range(count)] for row in range(count)]
+    told = replace(told, test=replace(told.test, confusion=confusion))
+    write_report(told)
+    card = (told.directory.model / "README.md").read_text()
+    worst = [f"class{number:02}" for number in reversed(range(count))][:shown]
+    assert re.findall(r"^\| (class\d\d) \| \d", card, re.MULTILINE) == worst
+    assert ("in the test, the 10 of the lowest recall; the worst come first:" in card) == (shown < count)
+    rows = re.findall(r'<th scope="row">class\d\d</th><td>\d', told.directory.report.read_text())
+    assert len(rows) == count
+
+
+def test_the_card_says_what_the_model_is_for_and_of(summary):
+    told = summary("name", ("cat", "dog"))
+    write_report(replace(told, shape=(1, 48, 64)))
+    card = (told.directory.model / "README.md").read_text()
+    for words in (
+        "Grey images of 48x64 pixels (height x width)",
+        "| images | 80 for training, 20 for validation, 100 for the test |",
+        f"| fingerprint of the training images | `{'f' * 32}` |",
+        "| the model was trained on | train+validation |",
+        "- learning_rate: 0.01235 (searched)",
+        "| sampler, scheduler, seed | gp, asha, 0 |",
+        "## Limits",
+        "## Environment\n\nPython 3.",
+    ):
+        assert words in card
+    headings = re.findall(r"^## (.*)$", card, re.MULTILINE)
+    assert headings[:4] == ["Input", "Results", "Data", "Recipe"]
+    assert "\n\n\n" not in card
 
 
 def test_the_closing_table_names_only_the_hparams_that_took_part(summary, capsys):

@@ -121,6 +121,7 @@ def test_the_smallest_improvement_may_change(begun, experiment):
     [
         ("data.source=mnist", "'digits'", "'mnist'"),
         ("data.image_size=16", "None", "16"),
+        ("data.image_size=[48, 64]", "None", "[48, 64]"),
         ("data.limit=100", "None", "100"),
         ("data.validation_fraction=0.5", "0.1", "0.5"),
         ("data.split_seed=1", "0", "1"),

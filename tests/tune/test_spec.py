@@ -363,6 +363,14 @@ def test_a_space_that_is_wrong_is_not_held_against_the_sampler(complaints):
             "fashion_mnist, svhn, image_folder; did you mean 'cifar10'?",
         ),
         ("{source: digits, root: 5}", "search.yaml:1:30: data.root: got 5, must be text"),
+        *(
+            (
+                f"{{source: digits, image_size: {size}}}",
+                f"search.yaml:1:36: data.image_size: got {size}, must be a square's side, or [height, width] "
+                "as in [48, 64]; a side is 4 to 1024",
+            )
+            for size in ("3", "1025", "'48x64'", "[48]", "[48, 64, 3]", "[48, 3]", "[48, 1.5]", "true")
+        ),
         (
             "{source: digits, validation_fraction: 1}",
             "search.yaml:1:45: data.validation_fraction: got 1, must be below 1.0",
