@@ -1,0 +1,109 @@
+"""From the best few trials to the model, on a real cluster: what is trained, what is not trained twice, what is told."""
+
+import json
+import re
+
+import pytest
+
+from tune import yaml_file
+
+SETTINGS = (
+    "data.limit=200", "search.trials=3", "scheduler.max_epochs=2", "scheduler.grace_period=1", "retrain.epochs=2",
+    "retrain.finalists=2", "retrain.seeds=2", "space.width=0.125",
+)  # fmt: skip
+
+
+def trained(out):
+    """The lines of finalists and averages, without their figures."""
+    return re.findall(r"^((?:finalists|averages)\b.*?): (?!\d)(.*?): ", out, re.MULTILINE)
+
+
+@pytest.fixture
+def finished(search, folder):
+    done = search("quickstart.yaml", *SETTINGS, "retrain.start=auto")
+    assert done.code == 0, done.err
+    return done, folder / "experiments" / "test"
+
+
+@pytest.mark.timeout(600)
+def test_the_last_mile_is_told_and_not_repeated(finished, search, row):
+    done, experiment = finished
+    lines = trained(done.out)
+    assert [count for count, _ in lines] == [f"finalists {n}/4" for n in (1, 2, 3, 4)] + [
+        f"averages {n}/8" for n in range(1, 9)
+    ]
+    assert {what for _, what in lines[4:]} == {
+        f"{tail} tail, {start}, seed {seed}"
+        for tail in ("constant", "cosine")
+        for start in ("afresh", "from the checkpoint")
+        for seed in (1, 2)
+    }
+    winner = yaml_file.read(experiment / "winner.yaml")[0]
+    assert row(done.out, "winner").startswith(
+        f"trial {winner['trial']}, the highest mean val_accuracy over 2 fresh seeds"
+    )
+    assert row(done.out, "over seeds").startswith(f"{winner['finalists'][0]['mean']:.4f} (95 % interval ")
+    assert len(winner["evidence"]) == 13
+    report = (experiment / "report.html").read_text()
+    assert report.count("<td>afresh</td>") == 7
+    assert report.count("<td>checkpoint</td>") == 6
+    assert {path.name for path in (experiment / "finalists").iterdir()} == {
+        f"{winner['trial']:05d}-seed-{seed}.ckpt" for seed in (1, 2)
+    }
+    made = json.loads((experiment / "model" / "metrics.json").read_text())["made_from"]
+    assert {name: made[name] for name in winner["retrain"]} == winner["retrain"]
+
+    again = search("quickstart.yaml", *SETTINGS, "retrain.start=auto", flags=("--resume",))
+    assert again.code == 0, again.err
+    assert trained(again.out) == []
+    assert "averaging weights" not in again.out
+    assert row(again.out, "made") == row(done.out, "made")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_model_alone_is_made_anew(search, call, folder, cluster, row):
+    settings = (*SETTINGS, "retrain.start=scratch", "retrain.lr_schedule=cosine", "retrain.average=ema")
+    done = search("quickstart.yaml", *settings)
+    assert done.code == 0, done.err
+    experiment = folder / "experiments" / "test"
+    model, ledger = experiment / "model" / "model.ckpt", experiment / "test_ledger.jsonl"
+    before = model.read_bytes()
+
+    refused = call("tune", "retrain", "test", "--address", cluster)
+    assert refused.code == 2
+    assert re.match(r"error: the test set was read on 20\S+ for the model of trial \d, .*, add --again\n$", refused.err)
+    assert model.read_bytes() == before
+
+    # on one CPU in place of two, whose sums are of another order: at most the last digits differ
+    same = call("tune", "retrain", "test", "--address", cluster, "--again")
+    assert same.code == 0, same.err
+    assert trained(same.out) == []
+    assert "averaging weights: epoch 2/2" in same.out
+
+    readings = len(ledger.read_text().splitlines())
+    together = call("tune", "retrain", "test", "--address", cluster, "--again", "--devices", "2")
+    assert together.code == 0, together.err
+    assert "training in 2 processes" in together.out
+    assert len(ledger.read_text().splitlines()) == readings + 1
+    assert row(together.out, "readings").startswith(f"{readings + 1} of the test set")
+    made = json.loads((experiment / "model" / "metrics.json").read_text())["made_from"]
+    assert made["devices"] == 2
+    assert model.read_bytes() != before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nobody"], r"error: retrain: there is no experiment nobody in .*; none has begun there\n"),
+        (
+            ["test", "--set", "search.trials=9"],
+            r"error: retrain: --set search.trials=9: the search is as it was, so only retrain, resources, tracking can be "
+            r"set; to search otherwise, begin another experiment\n",
+        ),
+    ],
+)
+def test_what_cannot_be_retrained_is_said(arguments, message, call):
+    refused = call("tune", "retrain", *arguments)
+    assert (refused.code, refused.out) == (2, "")
+    assert re.fullmatch(message, refused.err)
