@@ -22,6 +22,7 @@ TINY = (
     "scheduler.max_epochs=4",
     "scheduler.reduction_factor=2",
     "retrain.epochs=1",
+    "retrain.seeds=0",
     "trainer.precision=32",
 )
 

@@ -11,7 +11,7 @@ import click
 from measuring import ROOT, command, hardware, jpeg_images, lossless_images, write
 
 SPACE = ROOT / "search_spaces" / "image_folder.yaml"
-SETTINGS = ("space.width=0.125", "trainer.fast_dev_run=200", "retrain.epochs=1")
+SETTINGS = ("space.width=0.125", "trainer.fast_dev_run=200", "retrain.epochs=1", "retrain.seeds=0")
 MIB = 2**20
 
 

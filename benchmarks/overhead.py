@@ -46,7 +46,7 @@ def experiment(images: Path, trials: int, max_epochs: int, precision: str) -> di
             "reduction_factor": 2,
         },
         "trainer": {"precision": precision},
-        "retrain": {"epochs": 1},
+        "retrain": {"epochs": 1, "seeds": 0},
     }
 
 

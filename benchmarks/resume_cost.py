@@ -22,7 +22,13 @@ SETTINGS = ("search.trials=1", "search.sampler=random", "scheduler.grace_period=
 
 def search_seconds(mode: str, epochs: int) -> float:
     """Of one search, from its first trial's proposal to its end."""
-    settings = (*SETTINGS, f"scheduler.max_epochs={epochs}", f"scheduler.mode={mode}", "retrain.epochs=1")
+    settings = (
+        *SETTINGS,
+        f"scheduler.max_epochs={epochs}",
+        f"scheduler.mode={mode}",
+        "retrain.epochs=1",
+        "retrain.seeds=0",
+    )
     with tempfile.TemporaryDirectory() as folder:
         space = ROOT / "search_spaces" / "quickstart.yaml"
         subprocess.run(command(space, Path(folder), *settings), check=True, capture_output=True)

@@ -9,7 +9,7 @@ import click
 from measuring import ROOT, command, hardware, peer, spread, write
 
 SPACE = ROOT / "search_spaces" / "quickstart.yaml"
-SHORT = ("search.trials=2", "scheduler.type=none", "scheduler.max_epochs=1", "retrain.epochs=1")
+SHORT = ("search.trials=2", "scheduler.type=none", "scheduler.max_epochs=1", "retrain.epochs=1", "retrain.seeds=0")
 # one of the space's points; the peer's search ends after an epoch of two trials, one a slot
 HPARAMS = {
     "network": "resnet9",

@@ -1,4 +1,4 @@
-"""From the best few trials to the model, on a real cluster: what is trained, what is not trained twice, what is told."""
+"""From the best few trials to the model, on a real cluster: what is trained, what is not twice, and what is told."""
 
 import json
 import re
@@ -98,8 +98,8 @@ def test_the_model_alone_is_made_anew(search, call, folder, cluster, row):
         (["nobody"], r"error: retrain: there is no experiment nobody in .*; none has begun there\n"),
         (
             ["test", "--set", "search.trials=9"],
-            r"error: retrain: --set search.trials=9: the search is as it was, so only retrain, resources, tracking can be "
-            r"set; to search otherwise, begin another experiment\n",
+            r"error: retrain: --set search.trials=9: the search is as it was, so only retrain, resources, tracking can "
+            r"be set; to search otherwise, begin another experiment\n",
         ),
     ],
 )

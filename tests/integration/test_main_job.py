@@ -50,7 +50,10 @@ def test_the_quick_start_leaves_a_tested_model_and_commands_that_work(call, fold
     assert row(done.out, "winner").startswith("trial ")
     assert "learning_rate" in row(done.out, "HParams")
     best = max(max(trial.intermediate_values.values()) for trial in trials)
-    assert float(row(done.out, "val_accuracy")) == pytest.approx(best, abs=1e-4)
+    assert max(finalist["search"] for finalist in winner["finalists"]) == best
+    assert float(row(done.out, "val_accuracy").split()[0]) == pytest.approx(winner["val_accuracy"], abs=1e-4)
+    assert re.match(r"0\.\d{4} \(95 % interval 0\.\d{4} to [01]\.\d{4}\), 2 fresh seeds; ", row(done.out, "over seeds"))
+    assert row(done.out, "made").startswith("from the checkpoint, ")
 
     # the experiment directory
     metrics = json.loads((experiment / "model" / "metrics.json").read_text())
