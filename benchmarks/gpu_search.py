@@ -51,8 +51,8 @@ def main(trials: int, workers: int, out: Path) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         images = (jpeg_images if gpu else lossless_images)(folder)
-        tiny = () if gpu else (*TINY, f"search.trials={PEER_TRIALS}")
-        told, trained = run("resnet.yaml", images, folder / "ours", *(tiny or (f"search.trials={trials}",)))
+        sets = (f"search.trials={trials}", "retrain.seeds=0") if gpu else (*TINY, f"search.trials={PEER_TRIALS}")
+        told, trained = run("resnet.yaml", images, folder / "ours", *sets)
         single = () if gpu else ("data.limit=600", "scheduler.max_epochs=1", "retrain.epochs=1", "space.width=0.125")
         baseline, _ = run("baseline.yaml", images, folder / "baseline", *single)
         chosen = spread_out(trained)

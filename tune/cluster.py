@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 from tune.errors import ResourcesError, StorageError
@@ -191,6 +192,16 @@ def share(resources: ResourcesConfig, nodes: list[Node], accelerator: str = "aut
             f"lower it, as in --set resources.{which}_per_trial=auto"
         )
     return Share(cpus, gpus, min(slots, resources.max_concurrent or slots))
+
+
+def check_devices(devices: int, share: Share, nodes: list[Node]) -> None:
+    """Raises ResourcesError if so many processes, each with a trial's CPUs and GPUs of its own, do not fit at once."""
+    fit = sum(_fit(node, share.cpus, ceil(share.gpus)) for node in nodes)
+    if devices > max(1, fit):
+        raise ResourcesError(
+            f"retrain.devices: got {devices}, and {fit} at most fit the cluster, each with {share.cpus:g} CPUs and "
+            f"{ceil(share.gpus)} GPUs; lower it, as in --set retrain.devices={max(1, fit)}"
+        )
 
 
 def _auto_cpus(nodes: list[Node], gpus: float) -> float:

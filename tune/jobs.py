@@ -36,7 +36,7 @@ def run_jobs(
     others has a GPU to itself. Raises the UserError that one raised, RetrainFailedError for anything else; the others
     are given up then.
     """
-    task: Any = ray.remote(_train)
+    task: Any = ray.remote(last_mile_training)
     slots = slots_now(experiment.resources, share)
     waiting, running = list(jobs), dict[Any, tuple[Job, float]]()
 
@@ -75,9 +75,10 @@ def _told(error: RayTaskError) -> Exception:
     return RetrainFailedError(f"{type(error.cause).__name__}: {error.cause}", str(error))
 
 
-def _train(
+def last_mile_training(
     job: Job, experiment: Experiment, data: TrainingData, directory: ExperimentDir, tracking: Tracking, threads: int
 ) -> Result:
+    """One of them, under the name by which Ray shows it."""
     import torch
 
     torch.set_num_threads(threads)

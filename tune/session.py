@@ -139,6 +139,7 @@ def _begun(job: _Job, nodes: "list[Node]") -> "tuple[_Job, Share, str]":
 
     experiment = job.experiment
     share = cluster.share(experiment.resources, nodes, experiment.trainer.accelerator)
+    cluster.check_devices(experiment.retrain.devices, share, nodes)
     if not share.gpus and experiment.trainer.accelerator == "auto":  # leave the GPUs to those who asked
         on_cpu = experiment.trainer.model_copy(update={"accelerator": "cpu"})
         experiment = replace(experiment, trainer=on_cpu)

@@ -7,7 +7,7 @@ import torch
 from scipy.stats import binomtest
 
 from cifar.config import DataConfig, TrainerConfig
-from cifar.datamodule import ImageDataModule
+from cifar.datamodule import Batches, ImageDataModule
 from cifar.errors import DataError, NoTestImagesError
 from cifar.hparams import HParams
 from cifar.sources import divided, load_training, split
@@ -199,3 +199,39 @@ def test_alternating_flips_mirror_each_image_in_every_second_epoch(make_data, ti
     assert torch.equal(mirrored[0], ~mirrored[1])
     assert torch.equal(mirrored[1], mirrored[3])
     assert binomtest(int(mirrored[0].sum()), 160, 0.5).pvalue > 0.01
+
+
+def test_shares_of_a_batch_make_the_batch_up(make_data):
+    batches = make_data(40).training_batches()
+    torch.manual_seed(3)
+    whole = [labels.tolist() for _, labels in batches]
+    shares = []
+    for share in range(2):
+        batches.part = (share, 2)
+        torch.manual_seed(3)
+        shares.append([labels.tolist() for _, labels in batches])
+        assert len(shares[-1]) == len(batches) == len(whole)
+    for batch, first, second in zip(whole, *shares, strict=True):
+        assert (batch[::2], batch[1::2]) == (first, second)
+
+
+def test_each_share_changes_its_images_by_chances_of_its_own(make_data):
+    drawn = []
+    batches = make_data(40).training_batches()
+    batches.change = lambda images, indices: drawn.append(torch.rand(3).tolist()) or images
+    for share in range(2):
+        batches.part = (share, 2)
+        torch.manual_seed(3)
+        next(iter(batches))
+    assert drawn[0] != drawn[1]
+
+
+@pytest.mark.parametrize(
+    ("count", "shares", "length"), [(160, 2, 4), (163, 2, 4), (164, 2, 5), (161, 1, 4), (162, 1, 5)]
+)
+def test_a_rest_that_leaves_a_share_one_image_is_left_out(count, shares, length):
+    indices = torch.arange(count)
+    pixels = torch.zeros(count, 2, 2, 1, dtype=torch.uint8)
+    batches = Batches(pixels, indices, indices, 40, train=True, part=(0, shares))
+    assert len(batches) == length
+    assert len(list(batches)) == length

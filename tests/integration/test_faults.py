@@ -215,6 +215,42 @@ def test_a_journal_cut_in_its_last_line_is_repaired(start, cluster, experiment, 
     assert_undisturbed(done, experiment, undisturbed)
 
 
+def results(experiment: Path) -> dict[str, Any]:
+    """What each training of the last mile gave, by its key."""
+    storage = JournalStorage(JournalFileBackend(str(experiment / "study.journal")))
+    (name,) = optuna.get_all_study_names(storage)
+    told = optuna.load_study(study_name=name, storage=storage).user_attrs
+    return {key: value for key, value in told.items() if key.startswith("last mile: ")}
+
+
+def some_results(experiment: Path, count: int) -> Callable[[], bool]:
+    """Whether so many of them have been recorded."""
+    return lambda: (
+        (experiment / "study.journal").exists()
+        and (experiment / "study.journal").read_bytes().count(b'"last mile: ') >= count
+    )
+
+
+def test_a_killed_process_and_a_killed_driver_cost_the_last_mile_the_trainings_that_ran(start, cluster, experiment):
+    settings = (*SETTINGS, "search.trials=3", "retrain.finalists=2", "retrain.seeds=2")
+    undisturbed = start(*arguments(*settings, name="undisturbed"), "--address", cluster).end(300)
+    assert undisturbed.code == 0, undisturbed.err
+    run = start(*arguments(*settings), "--address", cluster)
+    until(some_results(experiment, 1), "the first finalist's end", 200)
+    until(lambda: processes("ray::last_mile_training"), "another one")
+    for process in processes("ray::last_mile_training"):
+        subprocess.run(["kill", "-9", str(process)], check=True)
+    until(some_results(experiment, 2), "the end of one that was killed")
+    run.kill(signal.SIGKILL)
+    before = results(experiment)
+    done = start(*arguments(*settings), "--address", cluster, "--resume").end(300)
+    assert done.code == 0, done.err
+    after = results(experiment)
+    assert {key: after[key] for key in before} == before, "to the second that they took: none was trained again"
+    assert 2 <= len(before) < len(after)
+    assert winner(experiment) == winner(experiment.with_name("undisturbed"))
+
+
 @pytest.fixture
 def small_disk(tmp_path) -> Iterator[Path]:
     """A disk of 5 MB."""

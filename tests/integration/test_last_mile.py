@@ -4,6 +4,7 @@ import json
 import re
 
 import pytest
+import torch
 
 from tune import yaml_file
 
@@ -90,6 +91,23 @@ def test_the_model_alone_is_made_anew(search, call, folder, cluster, row):
     made = json.loads((experiment / "model" / "metrics.json").read_text())["made_from"]
     assert made["devices"] == 2
     assert model.read_bytes() != before
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_two_processes_make_the_model_that_one_makes(search, call, own, folder, cluster):
+    """A network without chance in it: the same batches and the same learning rate give the same weights."""
+    once = ("search.trials=1", "retrain.start=scratch", "retrain.lr_schedule=none", "retrain.on=train")
+    done = search(own("linear"), *once)
+    assert done.code == 0, done.err
+    model = folder / "experiments" / "test" / "model" / "model.ckpt"
+    alone = torch.load(model, weights_only=True)["state_dict"]
+    done = call("tune", "retrain", "test", "--address", cluster, "--again", "--devices", "2")
+    assert done.code == 0, done.err
+    together = torch.load(model, weights_only=True)["state_dict"]
+    assert any(not torch.equal(alone[name], together[name]) for name in alone), "sums were of another order"
+    for name in alone:
+        torch.testing.assert_close(together[name], alone[name], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

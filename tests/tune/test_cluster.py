@@ -1,6 +1,6 @@
 import pytest
 
-from tune.cluster import Node, Share, share
+from tune.cluster import Node, Share, check_devices, share
 from tune.errors import ResourcesError
 from tune.sections import ResourcesConfig
 
@@ -69,3 +69,41 @@ def test_a_trial_that_fits_nowhere_is_refused_with_what_there_is(resources, node
 def test_cores_of_one_machine_and_the_gpu_of_another_make_no_place():
     with pytest.raises(ResourcesError, match=r"^resources\.cpus_per_trial: got 4, and no node"):
         share(of(cpus_per_trial=4, gpus_per_trial=1), [Node(2, 1), Node(8, 0)])
+
+
+@pytest.mark.parametrize(
+    ("devices", "taken", "nodes"),
+    [
+        (1, Share(1, 0, 1), [Node(1, 0)]),
+        (2, Share(1, 0, 2), [Node(1, 0), Node(1, 0)]),
+        (4, Share(2, 0.25, 16), [Node(16, 4)]),  # where trials share a GPU, each process still has its own
+        (1, Share(4, 1, 1), [Node(2, 0)]),  # the node that had the GPU is gone: a search would wait for it, too
+    ],
+)
+def test_processes_that_train_together_fit(devices, taken, nodes):
+    assert check_devices(devices, taken, nodes) is None
+
+
+@pytest.mark.parametrize(
+    ("devices", "taken", "nodes", "message"),
+    [
+        (
+            3,
+            Share(1, 0, 2),
+            [Node(2, 0)],
+            "retrain.devices: got 3, and 2 at most fit the cluster, each with 1 CPUs and 0 GPUs; lower it, as in "
+            "--set retrain.devices=2",
+        ),
+        (
+            8,
+            Share(2, 0.25, 16),
+            [Node(16, 4)],
+            "retrain.devices: got 8, and 4 at most fit the cluster, each with 2 CPUs and 1 GPUs; lower it, as in "
+            "--set retrain.devices=4",
+        ),
+    ],
+)
+def test_processes_that_do_not_fit_together_are_refused(devices, taken, nodes, message):
+    with pytest.raises(ResourcesError) as caught:
+        check_devices(devices, taken, nodes)
+    assert str(caught.value) == message
