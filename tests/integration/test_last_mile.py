@@ -97,7 +97,13 @@ def test_the_model_alone_is_made_anew(search, call, folder, cluster, row):
 @pytest.mark.timeout(600)
 def test_two_processes_make_the_model_that_one_makes(search, call, own, folder, cluster):
     """A network without chance in it: the same batches and the same learning rate give the same weights."""
-    once = ("search.trials=1", "retrain.start=scratch", "retrain.lr_schedule=none", "retrain.on=train")
+    once = (
+        "search.trials=1",
+        "space.width=1.0",
+        "retrain.start=scratch",
+        "retrain.lr_schedule=none",
+        "retrain.on=train",
+    )
     done = search(own("linear"), *once)
     assert done.code == 0, done.err
     model = folder / "experiments" / "test" / "model" / "model.ckpt"
