@@ -154,6 +154,11 @@ def make_classifier(hparams: HParams, data: ImageDataModule) -> ImageClassifier:
     )
 
 
+def device_of(config: TrainerConfig) -> torch.device:
+    """Where a training runs."""
+    return _trainer(config, 1, 0, (), ()).strategy.root_device
+
+
 def load(checkpoint: Path) -> ImageClassifier:
     """A classifier from a Lightning checkpoint, on the CPU. Only tensors and plain values are unpickled."""
     return from_checkpoint(torch.load(checkpoint, map_location="cpu", weights_only=True))

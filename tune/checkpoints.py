@@ -1,7 +1,8 @@
 """Which checkpoints of an experiment are kept: those that a trial may go on from, and those that may win."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 
 from tune.storage import Storage
 from tune.trials import ENDED, Trial, ranked
@@ -10,10 +11,21 @@ _LATEST = 2  # kept of a running trial besides its best: a damaged newest falls 
 
 
 class Checkpoints:
-    """Deletes what is not needed. Of the ended trials, only the `limit` best keep one: that of their best epoch."""
+    """Deletes what is not needed. Of the ended trials, only the `limit` best keep one: that of their best epoch.
 
-    def __init__(self, place: Storage, limit: int, *, maximize: bool) -> None:
+    in_order: gives trials that may win, the best first; by their best values unless said.
+    """
+
+    def __init__(
+        self,
+        place: Storage,
+        limit: int,
+        *,
+        maximize: bool,
+        in_order: Callable[[Iterable[Trial]], list[Trial]] | None = None,
+    ) -> None:
         self.place, self.limit, self.maximize = place, limit, maximize
+        self._in_order = in_order or partial(ranked, maximize=maximize)
         self._best: list[Trial] = []
 
     def recall(self, trials: Iterable[Trial]) -> None:
@@ -34,7 +46,7 @@ class Checkpoints:
         self._keep_best([*self._best, trial])
 
     def _keep_best(self, trials: list[Trial]) -> None:
-        best = ranked(trials, self.maximize)[: self.limit]
+        best = self._in_order(trials)[: self.limit]
         for each in trials:
             chosen = each.best_kept(self.maximize) if each in best else None
             self._keep(each, {chosen[0]} if chosen else set())

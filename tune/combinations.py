@@ -1,18 +1,40 @@
 """Rules of the experiment file that join two settings, or a setting and the space. Pure."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any, get_args
 
+from cifar.config import METRICS
 from tune.points import MUTABLE, grid_size, start_problems
-from tune.problems import Problem
-from tune.sections import MOST_TRIALS, RetrainConfig, SchedulerConfig, SearchConfig
+from tune.problems import Problem, nearest
+from tune.sections import (
+    LEAST_OBJECTIVES,
+    MOST_OBJECTIVES,
+    MOST_TRIALS,
+    Objective,
+    RetrainConfig,
+    Sampler,
+    SchedulerConfig,
+    SearchConfig,
+    WinnerRule,
+)
 from tune.space import Choice, Numeric, Space
+
+_FOR_ONE_METRIC = ("gp", "plain_gp", "plain_tpe", "cmaes")  # samplers
+_FOR_SEVERAL = [name for name in get_args(Sampler) if name not in _FOR_ONE_METRIC]
+
+
+def fill_in(raw: dict[str, Any]) -> None:
+    """Gives the file's sections the defaults that follow from another one: with objectives nothing stops early."""
+    search, scheduler = raw.get("search"), raw.get("scheduler") or {}
+    if isinstance(search, dict) and search.get("objectives") is not None and isinstance(scheduler, dict):
+        raw["scheduler"] = {"type": "none", **scheduler}
 
 
 def across(sections: dict[str, Any]) -> Iterator[Problem]:
     """Rules that join two settings; each is left out while one of the two is wrong by itself."""
     data, trainer, resources = sections["data"], sections["trainer"], sections["resources"]
     yield from _of_search(sections["search"])
+    yield from _of_objectives(sections["search"], sections["scheduler"])
     yield from _of_scheduler(sections["scheduler"], sections["search"])
     yield from _of_retrain(sections["retrain"], sections["scheduler"])
     if data and data.source == "image_folder" and data.root is None:
@@ -37,7 +59,8 @@ def _of_search(search: SearchConfig | None) -> Iterator[Problem]:
     if search.min_improvement and search.patience is None:
         rule = "has no effect without search.patience: give that too, or leave this out"
         yield Problem(("search", "min_improvement"), rule, search.min_improvement)
-    if search.target is not None and search.metric.endswith("_accuracy") and not 0 <= search.target <= 1:
+    is_share = search.metric.endswith("_accuracy") and not search.objectives
+    if search.target is not None and is_share and not 0 <= search.target <= 1:
         rule = f"must be from 0 to 1: {search.metric} is a share, not a percentage"
         yield Problem(("search", "target"), rule, search.target)
     if search.sampler == "grid" and search.start:
@@ -48,6 +71,71 @@ def _of_search(search: SearchConfig | None) -> Iterator[Problem]:
     if len(search.start) > search.trials:
         rule = f"has {len(search.start)} points, more than search.trials, {search.trials}: start more trials"
         yield Problem(("search", "start"), rule, about_key=True)
+
+
+def _of_objectives(search: SearchConfig | None, scheduler: SchedulerConfig | None) -> Iterator[Problem]:
+    if search is None:
+        return
+    if search.objectives is None:
+        if search.choose is not None:
+            rule = "is for several search.objectives: give those too, or leave this out"
+            yield Problem(("search", "choose"), rule, about_key=True)
+        if search.sampler == "nsga2":
+            yield Problem(("search", "sampler"), "is for several search.objectives: give those too, or use gp", "nsga2")
+        return
+    yield from _of_their_names(search.objectives)
+    yield from _of_the_winner(search.choose, search.objectives)
+    for field in ("metric", "mode", "target", "patience", "warm_start"):
+        if field in search.model_fields_set and getattr(search, field) not in (None, []):
+            rule = "is for one metric, not for several search.objectives: leave it out"
+            yield Problem(("search", field), rule, getattr(search, field))
+    if search.sampler in _FOR_ONE_METRIC:
+        rule = f"learns from one metric, not from several search.objectives: use one of {', '.join(_FOR_SEVERAL)}"
+        yield Problem(("search", "sampler"), rule, search.sampler)
+    if scheduler and scheduler.type != "none":
+        rule = "stops trials by one metric, not by several search.objectives: set scheduler.type none, or leave it out"
+        yield Problem(("scheduler", "type"), rule, scheduler.type)
+
+
+def _of_their_names(objectives: Sequence[Objective]) -> Iterator[Problem]:
+    path, names = ("search", "objectives"), [each.metric for each in objectives]
+    if not LEAST_OBJECTIVES <= len(names) <= MOST_OBJECTIVES:
+        one = "; a single one is search.metric" if len(names) < LEAST_OBJECTIVES else "; leave some out"
+        rule = f"must be {LEAST_OBJECTIVES} to {MOST_OBJECTIVES}, and there are {len(names)}{one}"
+        yield Problem(path, rule, about_key=True)
+    elif not METRICS.keys() & set(names):
+        rule = f"must have one that a training logs: add one of {', '.join(METRICS)}"
+        yield Problem(path, rule, about_key=True)
+    for place, name in enumerate(names):
+        if name in names[:place]:
+            yield Problem((*path, place, "metric"), "is there already: leave it out here", name)
+
+
+def _of_the_winner(choose: WinnerRule | None, objectives: Sequence[Objective]) -> Iterator[Problem]:
+    path, modes = ("search", "choose"), {each.metric: each.mode for each in objectives}
+    if choose is None:
+        return
+    if choose.max and choose.min:
+        yield Problem((*path, "min"), "cannot stand beside max: leave one of them out", choose.min)
+        return
+    wins, name = ("max", choose.max) if choose.max else ("min", choose.min)
+    if name and name not in modes:
+        yield Problem((*path, wins), _must_be_one(name, modes), name)
+    elif name and modes[name] != wins:
+        mode = modes[name]
+        yield Problem((*path, wins), f"is to be {mode}, as its objective says: write {mode}: {name}", name)
+    for name, bounds in choose.subject_to.items():
+        at = (*path, "subject_to", name)
+        if name not in modes:
+            yield Problem(at, _must_be_one(name, modes), about_key=True)
+        if bounds.lower is None and bounds.upper is None:
+            yield Problem(at, "must have a lower or an upper bound: give one, or leave it out", about_key=True)
+        elif bounds.lower is not None and bounds.upper is not None and bounds.lower > bounds.upper:
+            yield Problem((*at, "lower"), f"must be at most upper, {bounds.upper:g}", bounds.lower)
+
+
+def _must_be_one(name: str, names: Collection[str]) -> str:
+    return f"must be one of search.objectives, {', '.join(names)}{nearest(name, names)}"
 
 
 def _of_scheduler(scheduler: SchedulerConfig | None, search: SearchConfig | None) -> Iterator[Problem]:

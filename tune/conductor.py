@@ -7,12 +7,14 @@ decides as that one would have.
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Literal
 
 from tune.checkpoints import Checkpoints
 from tune.limits import Limits
+from tune.objectives import in_order
 from tune.population import Exchange, exchange, is_past, perturbed, standing_at
 from tune.proposals import Proposals
 from tune.rungs import Rungs
@@ -68,7 +70,9 @@ class Conductor:
         self.limits = Limits(search, record.elapsed)
         self.limits.recall(self.trials.values())
         self._new = {number for number, trial in self.trials.items() if trial.epochs not in (0, *trial.saved_at)}
-        self.checkpoints = Checkpoints(place, search.keep_checkpoints, maximize=search.maximize)
+        self.checkpoints = Checkpoints(
+            place, search.keep_checkpoints, maximize=search.maximize, in_order=partial(in_order, search)
+        )
         self.checkpoints.recall(self.trials.values())
         self._recall()
 
@@ -250,11 +254,19 @@ class Conductor:
         self.told(self.trials[number])
 
     def result(
-        self, number: int, epoch: int, value: float, seconds: float, busy: float = 0.0, broken: str = ""
+        self,
+        number: int,
+        epoch: int,
+        value: float,
+        seconds: float,
+        busy: float = 0.0,
+        broken: str = "",
+        figures: Mapping[str, float] | None = None,
     ) -> bool:
         """A trial's value after an epoch; whether it is to stop.
 
         seconds: of this attempt so far; busy: of them, spent in training. broken: what was no number, in words.
+        figures: of several objectives each, by name.
         """
         trial = self.trials[number]
         self.live[number] = time.monotonic()
@@ -269,8 +281,9 @@ class Conductor:
                 self._outcome[number] = ("diverged", broken)
                 return True
             if epoch not in trial.values:
-                self.record.report(number, epoch, value)
+                self.record.report(number, epoch, value, figures)
                 trial.values[epoch] = value
+                trial.figures |= {epoch: dict(figures)} if figures else {}
                 self._new.add(number)
             self._judge(trial, epoch)
             if self.interrupted and epoch < self.experiment.scheduler.max_epochs:

@@ -1,6 +1,6 @@
 """The best few trials over fresh seeds: which of them wins, and how much of its score in the search was luck. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from statistics import mean, stdev
@@ -58,17 +58,10 @@ class Finalist:
         return self.score - self.mean if maximize else self.mean - self.score
 
 
-def best_few(trials: Sequence[Trial], count: int, maximize: bool) -> list[Trial]:
-    """The trials that neither failed nor diverged with the best checkpoints, the best first, no HParams twice."""
-    sign = -1 if maximize else 1
-    kept = [
-        (trial, best)
-        for trial in trials
-        if trial.state in {"completed", "stopped"} and (best := trial.best_kept(maximize))
-    ]
-    kept.sort(key=lambda pair: (sign * pair[1][1], pair[1][0], pair[0].number))
+def best_few(ranked: Iterable[Trial], count: int) -> list[Trial]:
+    """The first of the trials that can win, as `tune.objectives.ranked` gives them; no HParams twice."""
     few: list[Trial] = []
-    for trial, _ in kept:
+    for trial in ranked:
         if all(trial.hparams != other.hparams for other in few):
             few.append(trial)
     return few[:count]

@@ -92,8 +92,13 @@ class History:
 
 
 def view_of(trials: list[FrozenTrial], study: Study) -> Study:
-    """`study` as if it held these trials alone."""
-    return Study("view", _View(trials, study.direction), sampler=study.sampler, pruner=study.pruner)
+    """`study` as if it held these trials alone; of several objectives, the first."""
+    return Study("view", _View(trials, study.directions[0]), sampler=study.sampler, pruner=study.pruner)
+
+
+def completed(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Of `trials` those that have values, with the first."""
+    return [_completed(trial, trial.values[0]) for trial in trials if trial.state is TrialState.COMPLETE]
 
 
 def _is_diverged(trial: FrozenTrial) -> bool:

@@ -4,10 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from tune import objectives
 from tune.averaging import PLAIN, Evidence, Way, best_way, compared, uncompared, ways
 from tune.errors import RetrainFailedError, StorageError
 from tune.experiment import ExperimentDir, to_yaml
 from tune.finalists import Finalist, best_few, finalists, fresh_seeds
+from tune.objectives import chosen_by, within_bounds
 from tune.sections import SearchConfig
 from tune.spec import Experiment
 from tune.study import StudyRecord
@@ -40,13 +42,15 @@ class Winner:
 
     def why(self, trials: int, search: SearchConfig) -> str:
         """Why it is the winner, of so many trials."""
-        side, metric = "highest" if search.maximize else "lowest", search.metric
+        chosen = chosen_by(search)
+        side, metric = "highest" if chosen.maximize else "lowest", chosen.metric
+        of_them = f"of {trials} trials{within_bounds(search)}"
         if self.finalist is None:
-            return f"the {side} {metric} of {trials} trials"
+            return f"the {side} {metric} {of_them}"
         of, seeds = len(self.finalists), len(self.finalist.values)
         if of == 1:
-            return f"the {side} {metric} of {trials} trials, again with {seeds} fresh seeds"
-        return f"the {side} mean {metric} over {seeds} fresh seeds, of the best {of} of {trials} trials"
+            return f"the {side} {metric} {of_them}, again with {seeds} fresh seeds"
+        return f"the {side} mean {metric} over {seeds} fresh seeds, of the best {of} {of_them}"
 
 
 class LastMile:
@@ -67,11 +71,13 @@ class LastMile:
     def winner(self, trials: list[Trial]) -> Winner | None:
         """Of the trials, chosen by all that is known, and written to winner.yaml; None if none has a checkpoint.
 
-        Raises RetrainFailedError if no training over fresh seeds came to its end, what `run` raises, and StorageError
-        if the study cannot be written.
+        What is measured again is the search's metric: where another objective decides, its best trial is the only
+        finalist. Raises SearchFailedError as `tune.objectives.ranked`, RetrainFailedError if no training over fresh
+        seeds came to its end, what `run` raises, and StorageError if the study cannot be written.
         """
         search, plan = self.experiment.search, self.experiment.retrain
-        few = best_few(trials, plan.finalists, search.maximize)
+        decides = chosen_by(search).metric == search.metric
+        few = best_few(objectives.ranked(self.experiment, trials), plan.finalists if decides else 1)
         if not few:
             return None
         if not self.seeds:
@@ -181,6 +187,7 @@ class LastMile:
             "hparams": winner.trial.hparams,
             "epoch": best[0],
             search.metric: best[1],
+            **objectives.best_figures(search, winner.trial, kept=True),
             "why": winner.why(count, search),
             "checkpoint": winner.trial.checkpoints[best[0]],
             "retrain": {

@@ -55,6 +55,7 @@ def open_study(
         make_sampler(search, experiment.space, levels(experiment)),
         maximize=search.maximize,
         resume=resume,
+        objectives=search.objectives or (),
     )
     record.mend(experiment.space)
     notes = warm_start(experiment, record, storage, fingerprint)

@@ -9,10 +9,10 @@ from typing import Any
 
 import lightning as L
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from cifar import train
 from cifar.config import Size
+from cifar.costs import flops
 from cifar.datamodule import ImageDataModule
 from cifar.errors import DivergedError
 from cifar.hparams import HParams
@@ -33,9 +33,7 @@ def cost(hparams: HParams, images: TrainingData) -> int:
 @cache
 def _cost_an_image(name: str, width: float, classes: int, channels: int, size: Size) -> int:
     network = build(HParams(network=name, width=width, pretrained=False), classes, channels, size).eval()
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(torch.zeros(1, channels, *size))
-    return int(counter.get_total_flops())
+    return flops(network, torch.zeros(1, channels, *size))
 
 
 def warm(hparams: HParams, experiment: Experiment, images: TrainingData, threads: int) -> None:

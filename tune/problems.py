@@ -1,6 +1,6 @@
 """What is wrong with an input: where it stands, the value, the rule, and the nearest right name."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any, get_args
@@ -72,6 +72,8 @@ def from_pydantic(error: ValidationError, prefix: Path, model: type[BaseModel] |
     """The problems in a pydantic error, in the file's words. `model` is what was validated, if it was a model."""
     problems: list[Problem] = []
     for details in error.errors(include_url=False):
+        if details["type"] == "default_factory_not_called":  # of a field that follows from one that is wrong
+            continue
         problem = _from_details(details, prefix, model)
         # of a union, pydantic reports each member that the value misses
         earlier = next((other for other in problems if other.path == problem.path and not other.about_key), None)
@@ -99,15 +101,22 @@ def _from_details(details: ErrorDetails, prefix: Path, model: type[BaseModel] | 
 def _names(model: type[BaseModel] | None, path: Path) -> list[str]:
     """The names that may stand in the section of `model` that `path` leads to."""
     for part in path:
-        annotation = model.model_fields[str(part)].annotation if model else None
-        members = [member for member in (annotation, *get_args(annotation)) if isinstance(member, type)]
-        model = next((member for member in members if issubclass(member, BaseModel)), None)
+        if model and part in model.model_fields:  # else a place in a list, or a name in a mapping
+            model = next(_models(model.model_fields[str(part)].annotation), None)
     return list(model.model_fields) if model else []
 
 
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Those that an annotation holds, however deep."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models(part)
+
+
 def _is_union_tag(part: str | int) -> bool:
-    """Pydantic names the member of a union in an error's location; no name of ours looks like these."""
-    tags = {"int", "bool", "float", "str", "constrained-int", "constrained-float"}
+    """Pydantic names the member of a union in an error's location, or says that a key is meant; no name looks so."""
+    tags = {"[key]", "int", "bool", "float", "str", "constrained-int", "constrained-float"}
     return isinstance(part, str) and (part in tags or part.startswith(("literal[", "list[", "dict[")))
 
 

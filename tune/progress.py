@@ -11,8 +11,9 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
+from tune.objectives import best_figures, in_digits, in_order
 from tune.spec import Experiment
-from tune.trials import Trial, best_trial
+from tune.trials import Trial
 
 _SHOWN_ENDS = 6
 
@@ -91,9 +92,11 @@ class Progress:
         table.add_row("trials", self._counts())
         table.add_row("epochs", f"{sum(list(self._epochs.values()))}")
         table.add_row("time", self._time())
-        if winner := best_trial(list(self.trials.values()), search.maximize):
-            epoch, value = winner.best(search.maximize) or (0, 0.0)
-            table.add_row("best", Text(f"{search.metric} {value:.4f} (trial {winner.number}, epoch {epoch})"))
+        for best in in_order(search, list(self.trials.values()))[:1]:
+            epoch, value = best.best(search.maximize) or (0, 0.0)
+            others = best_figures(search, best).items()
+            costs = "".join(f", {name} {in_digits(one)}" for name, one in others if name != search.metric)
+            table.add_row("best", Text(f"{search.metric} {value:.4f}{costs} (trial {best.number}, epoch {epoch})"))
         lines = [Text(line, overflow="ellipsis", no_wrap=True) for line in self._ended[-_SHOWN_ENDS:]]
         return Group(bar, table, *lines)
 

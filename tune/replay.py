@@ -14,11 +14,12 @@ from cifar.hparams import HParams
 from cifar.sources import TrainingData, split
 from tune import images, spec
 from tune.experiment import git_commit, processor, versions
+from tune.objectives import in_order
 from tune.resume import reopen
 from tune.spec import Experiment
 from tune.study import own_trials
 from tune.study_storage import recorded
-from tune.trials import Trial, best_trial
+from tune.trials import Trial
 
 _NOISE = 2.0  # standard errors of a difference, below which two values are taken for the same
 _LOSS_NOISE = 0.05  # of a loss, whose standard error is not known
@@ -73,9 +74,10 @@ def replay(name: str, number: int | None, storage: str, say: Callable[[str], Non
 
 def _chosen(name: str, trials: list[Trial], number: int | None, experiment: Experiment) -> Trial:
     if number is None:
-        trial = best_trial(trials, experiment.search.maximize)
-        if trial is None:
+        best = in_order(experiment.search, trials)
+        if not best:
             raise UserError(f"replay: no trial of {name} has a value")
+        trial = best[0]
     else:
         found = [trial for trial in trials if trial.number == number]
         if not found:

@@ -3,9 +3,11 @@
 from typing import TYPE_CHECKING, Any
 
 from tune.experiment import versions, write_text
+from tune.objectives import best_figures, in_digits
 from tune.progress import duration
 from tune.summary import Summary, difference, shown, with_interval
 from tune.trainings import validated
+from tune.trials import DEAD
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -17,7 +19,8 @@ _COLOURS = {"completed": "#1b7f4b", "stopped": "#b26a00", "diverged": "#b00020",
 def write_report(summary: Summary) -> None:
     """Writes report.html and the model's card, from what is known of the finished experiment."""
     context = _context(summary)
-    figures = {"Learning curves": _curves(summary), "Best value so far": _best_so_far(summary)}
+    figures = {"Pareto front": _front(summary)} if summary.front else {}
+    figures |= {"Learning curves": _curves(summary), "Best value so far": _best_so_far(summary)}
     figures["Confusion matrix, test set"] = _confusion(summary)
     html = _template("report.html.j2").render(**context, figures=_as_html(figures))
     write_text(summary.directory.report, html)
@@ -36,6 +39,7 @@ def _template(name: str) -> "Template":
         keep_trailing_newline=True,
     )
     environment.filters["shown"] = shown
+    environment.filters["in_digits"] = in_digits
     environment.filters["duration"] = duration
     environment.filters["difference"] = difference
     environment.globals["with_interval"] = with_interval
@@ -69,6 +73,7 @@ def _context(summary: Summary) -> dict[str, Any]:
         "provenance": record["provenance"],
         "versions": versions(),
         "epochs": sum(trial.trained for trial in summary.trials),
+        "front": [(trial, best_figures(summary.experiment.search, trial)) for trial in summary.front],
         "maximize": summary.experiment.search.maximize,
         "validated": validated(summary.experiment.search.metric),
     }
@@ -104,6 +109,37 @@ def _curves(summary: Summary) -> Any:
     if scheduler.type == "asha":
         for rung in scheduler.rungs:
             figure.add_vline(rung, line={"dash": "dot", "color": "#999"}, annotation_text="rung")
+    return figure
+
+
+def _front(summary: Summary) -> Any:
+    """All trials by the first two objectives; the front is a line through those that none beats in all of them."""
+    search = summary.experiment.search
+    x, y = [each.metric for each in (search.objectives or [])[:2]]
+    told = {trial.number: best_figures(search, trial) for trial in summary.trials if trial.state not in DEAD}
+    front = [trial.number for trial in summary.front]
+    groups = {
+        "other trials": (sorted(told.keys() - set(front)), "markers", "#999", "circle"),
+        "front": (front, "lines+markers", "#1b7f4b", "circle"),
+        "winner": ([summary.trial.number], "markers", "#1a4fd6", "star"),
+    }
+    figure = _figure(xaxis={"title": x}, yaxis={"title": y})
+    for name, (numbers, mode, colour, symbol) in groups.items():
+        known = [number for number in numbers if told.get(number)]
+        figure.add_scatter(
+            x=[told[number][x] for number in known],
+            y=[told[number][y] for number in known],
+            text=[f"trial {number}" for number in known],
+            mode=mode,
+            name=name,
+            line={"dash": "dot", "color": colour},
+            marker={"color": colour, "symbol": symbol, "size": 14 if name == "winner" else 8},
+        )
+    for objective, bounds in (search.choose.subject_to if search.choose else {}).items():
+        add_line = {x: figure.add_vline, y: figure.add_hline}.get(objective)
+        for bound in (bounds.lower, bounds.upper):
+            if add_line and bound is not None:
+                add_line(bound, line={"dash": "dash", "color": "#b00020"}, annotation_text="bound")
     return figure
 
 

@@ -4,6 +4,7 @@ And how long its slot was busy: training, validating and saving, not waiting for
 """
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import lightning as L
@@ -11,15 +12,15 @@ from ray import tune as ray_tune
 from ray.tune.integration.pytorch_lightning import TuneReportCheckpointCallback
 
 from cifar.config import METRICS
-from tune.trials import BUSY, CHECKPOINT_FILE, EPOCH
+from tune.trials import BUSY, CHECKPOINT_FILE, EPOCH, EPOCH_SECONDS
 
 
 class ReportEpochs(TuneReportCheckpointCallback):
-    """After each epoch, every metric and a checkpoint."""
+    """After each epoch, every metric and a checkpoint. measured: what is known of the training besides, by name."""
 
-    def __init__(self) -> None:
+    def __init__(self, measured: Mapping[str, float]) -> None:
         super().__init__([*METRICS, EPOCH], filename=CHECKPOINT_FILE, on="train_epoch_end")
-        self._busy, self._since = 0.0, 0.0
+        self._measured, self._busy, self._since = measured, 0.0, 0.0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The first epoch begins."""
@@ -38,6 +39,8 @@ class ReportEpochs(TuneReportCheckpointCallback):
         report = self._get_report_dict(trainer, pl_module)
         saved: Any = self._get_checkpoint(trainer)
         with saved as checkpoint:
-            self._busy += time.monotonic() - self._since
-            ray_tune.report({**report, BUSY: round(self._busy, 3)}, checkpoint=checkpoint)
+            seconds = time.monotonic() - self._since
+            self._busy += seconds
+            spent = {BUSY: round(self._busy, 3), EPOCH_SECONDS: round(seconds, 3)}
+            ray_tune.report({**report, **self._measured, **spent}, checkpoint=checkpoint)
         self._since = time.monotonic()

@@ -37,7 +37,7 @@ _FREE: dict[str, set[str] | None] = {
     "data": {"root"},  # the fingerprint says whether they are the same images
     "search": {
         "trials", "time_budget_s", "epoch_budget", "patience", "min_improvement", "target",
-        "max_retries", "trial_timeout", "keep_checkpoints",
+        "max_retries", "trial_timeout", "keep_checkpoints", "choose",
     },
     "resources": None,
     "trainer": {"accelerator", "compile", "log_every_n_steps", "prediction_images"},

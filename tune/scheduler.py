@@ -66,13 +66,15 @@ class ConductedScheduler(FIFOScheduler):
         """Tune's question after each epoch."""
         if EPOCH not in result or result.get("done"):
             return TrialScheduler.CONTINUE
+        search = self.conductor.experiment.search
         stop = self.conductor.result(
             trial.config["number"],
             int(result[EPOCH]),
-            result.get(self.conductor.experiment.search.metric, math.nan),
+            result.get(search.metric, math.nan),
             result["time_total_s"],
             result.get(BUSY, 0.0),
             broken=result.get(DIVERGED) or _not_finite(result),
+            figures={each.metric: result[each.metric] for each in search.objectives or () if each.metric in result},
         )
         return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
 

@@ -192,6 +192,7 @@ def _tuner(
         trainer=experiment.trainer,
         max_epochs=experiment.scheduler.max_epochs,
         seed=experiment.search.seed,
+        objectives=tuple(each.metric for each in experiment.search.objectives or ()),
         cpus=share.cpus,
         place=directory.place,
         folder=directory.trials,

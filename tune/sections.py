@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from cifar.config import METRICS, DataConfig, Metric, Section, TrainerConfig
 from tune.rungs import rung_epochs
@@ -10,16 +10,98 @@ from tune.space import Scalar
 
 Auto = Literal["auto"]
 Average = Literal["raw", "swa", "ema"]  # as cifar.averaging, which needs torch
-Sampler = Literal["gp", "tpe", "plain_gp", "plain_tpe", "cmaes", "qmc", "random", "grid"]
+Mode = Literal["min", "max"]
+Sampler = Literal["gp", "tpe", "plain_gp", "plain_tpe", "cmaes", "nsga2", "qmc", "random", "grid"]
 Point = dict[Annotated[str, BeforeValidator(str)], Scalar]  # a name that is no text is unknown, as another would be
 MOST_TRIALS = 1_000_000
+
+# What a trial costs, and so what a search may optimise beside a metric; each with its better direction.
+COSTS: dict[str, Mode] = {"parameters": "min", "flops": "min", "epoch_seconds": "min", "inference_ms": "min"}
+Measure = Literal[Metric, "parameters", "flops", "epoch_seconds", "inference_ms"]
+LEAST_OBJECTIVES, MOST_OBJECTIVES = 2, 4
+
+
+class Objective(Section):
+    """One of several numbers that are optimised together."""
+
+    metric: Annotated[
+        Measure,
+        Field(
+            description="What a training logs, at the trial's best epoch; or parameters: how many numbers are trained; "
+            "flops: floating-point operations of a forward of one image; epoch_seconds: median busy seconds of an "
+            "epoch; inference_ms: median milliseconds of a forward of one image on the trial's device"
+        ),
+    ]
+    mode: Annotated[
+        Mode,
+        Field(
+            default_factory=lambda given: (METRICS | COSTS)[given["metric"]],
+            description="Default: the metric's better direction",
+        ),
+    ]
+
+    @property
+    def maximize(self) -> bool:
+        """Whether a higher value is better."""
+        return self.mode == "max"
+
+
+class Bounds(Section):
+    """What a value may be, the bounds included."""
+
+    lower: Annotated[float | None, Field(description="The least that it may be")] = None
+    upper: Annotated[float | None, Field(description="The most that it may be")] = None
+
+
+class WinnerRule(Section):
+    """By which objective the winner is taken, the first one unless said, and of which trials."""
+
+    max: Annotated[Measure | None, Field(description="The objective whose highest value wins")] = None
+    min: Annotated[Measure | None, Field(description="The objective whose lowest value wins")] = None
+    subject_to: dict[Measure, Bounds] = Field(
+        default_factory=dict, description="Objective: what it may be of a trial that can win"
+    )
+
+
+def _main_metric(given: dict[str, Any]) -> Metric:
+    """Where there are objectives, the first that a training logs stands for the metric."""
+    trained: list[Metric] = [each.metric for each in given["objectives"] or () if each.metric in METRICS]
+    return trained[0] if trained else "val_accuracy"
+
+
+def _main_mode(given: dict[str, Any]) -> Mode | None:
+    return next((each.mode for each in given["objectives"] or () if each.metric == given["metric"]), None)
+
+
+def _first_wins(given: dict[str, Any]) -> WinnerRule | None:
+    first: Objective | None = next(iter(given["objectives"] or ()), None)
+    return WinnerRule.model_validate({first.mode: first.metric}) if first else None
 
 
 class SearchConfig(Section):
     """What is optimised, and how long for."""
 
-    metric: Annotated[Metric, Field(description="The number that ranks trials")] = "val_accuracy"
-    mode: Annotated[Literal["min", "max"] | None, Field(description="Default: the metric's better direction")] = None
+    objectives: Annotated[
+        list[Objective] | None,
+        Field(
+            description="In place of metric: 2 to 4 numbers to be optimised together, at least one that trainings log",
+            json_schema_extra={"minItems": LEAST_OBJECTIVES, "maxItems": MOST_OBJECTIVES},
+        ),
+    ] = None
+    choose: Annotated[
+        WinnerRule | None,
+        Field(
+            default_factory=_first_wins,
+            description="With objectives: which trial wins. Default: the best by the first objective, without bounds",
+        ),
+    ]
+    metric: Annotated[
+        Metric,
+        Field(default_factory=_main_metric, description="The number that ranks trials; default val_accuracy"),
+    ]
+    mode: Annotated[
+        Mode | None, Field(default_factory=_main_mode, description="Default: the metric's better direction")
+    ]
     trials: Annotated[int, Field(ge=1, le=MOST_TRIALS, description="How many trials to start")] = 16
     time_budget_s: Annotated[
         float | None,
@@ -44,9 +126,11 @@ class SearchConfig(Section):
         Field(
             description="What proposes HParams. gp: a Gaussian process over all rungs; tpe: Parzen estimators at the "
             "highest rung that enough trials passed; plain_gp and plain_tpe are Optuna's own; cmaes: numbers only, "
-            "without early stopping; qmc: evenly spread; grid: every point of a space without float domains"
+            "without early stopping; nsga2: breeds the best, of several objectives only; qmc: evenly spread; grid: "
+            "every point of a space without float domains. Default: gp, with objectives tpe",
+            default_factory=lambda given: "gp" if given["objectives"] is None else "tpe",
         ),
-    ] = "gp"
+    ]
     start: list[Point] = Field(
         default_factory=list,
         description="Starting points, HParam: value; tried first, in order. What one leaves out is drawn",
@@ -66,6 +150,11 @@ class SearchConfig(Section):
         int, Field(ge=1, description="How many ended trials, the best ones, keep their best checkpoint")
     ] = 10
     seed: Annotated[int, Field(ge=0, lt=2**32, description="Of the sampler and of every training")] = 0
+
+    @model_serializer(mode="wrap")
+    def _without_what_objectives_say(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        told: dict[str, Any] = handler(self)
+        return {name: told[name] for name in told if not (self.objectives and name in {"metric", "mode"})}
 
     @property
     def maximize(self) -> bool:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from cifar.config import DataConfig, Section, TrainerConfig
 from tune import yaml_file
-from tune.combinations import across, of_points
+from tune.combinations import across, fill_in, of_points
 from tune.errors import SpecError
 from tune.points import grid_size
 from tune.problems import Path, Problem, from_pydantic, nearest
@@ -58,6 +58,7 @@ def load(file: FilePath, overrides: Sequence[str] = ()) -> Experiment:
     problems: list[Problem] = []
     for override in overrides:
         problems += _apply(override, raw, places)
+    fill_in(raw)
     sections: dict[str, Any] = {}
     for name, model in SECTIONS.items():
         absent = name == "data" and name not in raw  # reported below

@@ -1,5 +1,6 @@
 """The Optuna study: the one record of every trial, value by value, from which an interrupted search goes on."""
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +12,8 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from cifar.hparams import HParams
+from tune.objectives import figures as figures_of
+from tune.sections import Objective
 from tune.space import Space
 from tune.study_storage import taken, together
 from tune.trials import State, Trial
@@ -25,26 +28,50 @@ _STUDY_STATES: dict[State, TrialState] = {
 _DROPPED = "dropped"  # state of a trial that was never begun
 _RESULT = "last mile: "  # attributes of the study: results of the trainings after the search
 _FROM = "from"  # attribute of a trial of an earlier experiment: which
+# Attributes by epoch of a study with several objectives, in which Optuna takes no intermediate values.
+_VALUE, _FIGURES = "value", "figures"
 
 
 class StudyRecord:
-    """One experiment's study. Every method that writes raises OSError if it cannot be written."""
+    """One experiment's study. Every method that writes raises OSError if it cannot be written.
 
-    def __init__(self, storage: BaseStorage, name: str, sampler: BaseSampler, *, maximize: bool, resume: bool) -> None:
+    maximize: the metric. objectives: where there are several, the metric among them.
+    """
+
+    def __init__(
+        self,
+        storage: BaseStorage,
+        name: str,
+        sampler: BaseSampler,
+        *,
+        maximize: bool,
+        resume: bool,
+        objectives: Sequence[Objective] = (),
+    ) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self.maximize = maximize
+        self.maximize, self.objectives = maximize, objectives
+        better = [each.maximize for each in objectives] or [maximize]
         try:
             with _as_os_error():
                 self.study = optuna.create_study(
                     storage=storage,
                     study_name=name,
                     sampler=sampler,
-                    direction="maximize" if maximize else "minimize",
+                    directions=["maximize" if highest else "minimize" for highest in better],
                     load_if_exists=resume,
                 )
+                self._name_objectives()
         except DuplicatedStudyError:
             raise taken(name) from None
         self._handles: dict[int, optuna.Trial] = {}
+
+    def _name_objectives(self) -> None:
+        """For those who look at the study elsewhere."""
+        names: list[str] = [each.metric for each in self.objectives]
+        if names and self.study.metric_names != names:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                self.study.set_metric_names(names)
 
     def trials(self) -> list[Trial]:
         """Every trial that was proposed here and not dropped, as the study knows it; one without an end is paused."""
@@ -110,8 +137,7 @@ class StudyRecord:
         failed = [
             trial
             for trial in trials
-            if states.get(trial.number) == "failed"
-            or (states.get(trial.number) == "stopped" and not trial.intermediate_values)
+            if states.get(trial.number) == "failed" or (states.get(trial.number) == "stopped" and not _values(trial))
         ]
         for trial in failed:
             self.enqueue(trial.params, replaces=trial.number)
@@ -134,8 +160,11 @@ class StudyRecord:
             self.note(number, state=_DROPPED)
             self.study.tell(self._handle(number), state=TrialState.FAIL)
 
-    def report(self, number: int, epoch: int, value: float) -> None:
-        """A trial's finite value after `epoch`."""
+    def report(self, number: int, epoch: int, value: float, figures: Mapping[str, float] | None = None) -> None:
+        """A trial's finite value after `epoch`; figures: of several objectives each, by name."""
+        if self.objectives:  # the value last: where it is, the epoch is whole
+            self.note(number, **{f"{_FIGURES} {epoch}": dict(figures or {}), f"{_VALUE} {epoch}": value})
+            return
         with _as_os_error():
             self._handle(number).report(value, step=epoch)
 
@@ -146,15 +175,20 @@ class StudyRecord:
                 self._handle(number).set_user_attr(name, value)
 
     def end(self, trial: Trial) -> None:
-        """A trial's end: state, reason, and of a completed one the best value, for which it may be chosen."""
+        """A trial's end: state, reason, and of a completed one the best value, for which it may be chosen.
+
+        Of several objectives, what it has of each at the best epoch of the metric.
+        """
         told = {"state": trial.state, "reason": trial.reason, "seconds": trial.seconds, "elapsed": trial.ended_at}
         state, best = _STUDY_STATES[trial.state], trial.best(self.maximize)
-        if state is TrialState.COMPLETE and best is None:
+        values = [best[1]] if best else []
+        if best and self.objectives:
+            values = list(figures_of(self.objectives, trial, best[0]).values())
+        if state is TrialState.COMPLETE and not values:
             state = TrialState.FAIL
-        value = best[1] if best and state is TrialState.COMPLETE else None
         with self._written():
             self.note(trial.number, **told)
-            self.study.tell(self._handle(trial.number), value, state)
+            self.study.tell(self._handle(trial.number), values if state is TrialState.COMPLETE else None, state)
         self._handles.pop(trial.number, None)
 
     @property
@@ -239,6 +273,12 @@ def own_trials(trials: Sequence[FrozenTrial]) -> list[Trial]:
     return [_trial(trial) for trial in mine if "hparams" in trial.user_attrs and not _dropped(trial)]
 
 
+def _values(frozen: FrozenTrial) -> dict[int, float]:
+    """The metric after each epoch."""
+    noted = {int(name.split()[1]): value for name, value in frozen.user_attrs.items() if name.startswith(f"{_VALUE} ")}
+    return dict(sorted((noted or frozen.intermediate_values).items()))
+
+
 def _dropped(frozen: FrozenTrial) -> bool:
     return bool(frozen.user_attrs.get("state") == _DROPPED)
 
@@ -249,7 +289,7 @@ def _trial(frozen: FrozenTrial) -> Trial:
     trial = Trial(frozen.number, known["hparams"], state=known.get("state", "paused"))
     if not frozen.state.is_finished():  # its end was about to be written
         trial.state = "paused"
-    trial.values = dict(sorted(frozen.intermediate_values.items()))
+    trial.values = _values(frozen)
     trial.reason = known.get("reason", "")
     trial.attempts, trial.lost = known.get("attempts", 0), known.get("lost", 0)
     trial.alone = known.get("alone", False)
@@ -261,6 +301,8 @@ def _trial(frozen: FrozenTrial) -> Trial:
         what, _, epoch = name.partition(" ")
         if what == "rung" and epoch:
             trial.judged[int(epoch)] = value
+        elif what == _FIGURES and epoch and int(epoch) in trial.values:
+            trial.figures[int(epoch)] = value
         elif what == "epoch" and epoch:
             trial.checkpoints[int(epoch)] = value["checkpoint"]
             trial.saved_at[int(epoch)] = value["elapsed"]

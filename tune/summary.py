@@ -2,6 +2,7 @@
 
 import shlex
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from statistics import mean
 
@@ -14,6 +15,7 @@ from tune.evaluation import ClassFigures, Evaluation
 from tune.experiment import ExperimentDir
 from tune.finalists import mean_interval
 from tune.last_mile import Winner
+from tune.objectives import best_figures, front, in_digits
 from tune.points import in_effect
 from tune.progress import duration
 from tune.space import Constant
@@ -71,21 +73,36 @@ class Summary:
         return f"python -m tune.run --space {quoted(self.directory.spec)} --name {name}"
 
     @property
+    def objectives(self) -> dict[str, str]:
+        """What the winner has of the other objectives, by name; nothing where there is one metric."""
+        search = self.experiment.search
+        told = best_figures(search, self.trial, kept=True)
+        return {name: in_digits(value) for name, value in told.items() if name != search.metric}
+
+    @cached_property
+    def front(self) -> list[Trial]:
+        """The trials that none beats in all objectives; none where there is one metric."""
+        return front(self.experiment.search, self.trials)
+
+    @property
     def hparams_in_effect(self) -> dict[str, object]:
         """The winner's HParams without those that its optimizer or schedule does not have."""
-        point = self.trial.hparams
-        return {
-            name: value
-            for name, value in point.items()
-            if all(point[other] in allowed for other, allowed in only_with(name).items())
-        }
+        return _in_effect(self.trial)
 
     @property
     def searched_hparams(self) -> dict[str, object]:
         """Those of them that were searched."""
-        point = in_effect(self.experiment.space, self.trial.hparams)
+        return self.searched_of(self.trial)
+
+    def searched_of(self, trial: Trial) -> dict[str, object]:
+        """A trial's HParams that were searched."""
+        point = in_effect(self.experiment.space, trial.hparams)
         names = {domain.name for domain in point if not isinstance(domain, Constant)}
-        return {name: value for name, value in self.hparams_in_effect.items() if name in names}
+        return {name: value for name, value in _in_effect(trial).items() if name in names}
+
+    def in_words(self, trial: Trial) -> str:
+        """The same in a line."""
+        return ", ".join(f"{name} {shown(value)}" for name, value in self.searched_of(trial).items()) or "fixed"
 
     @property
     def worst_first(self) -> dict[str, ClassFigures]:
@@ -166,6 +183,15 @@ def difference(paired: tuple[float, ...]) -> str:
     return f"{abs(value):.4f} {'more' if value >= 0 else 'less'}{within}"
 
 
+def _in_effect(trial: Trial) -> dict[str, object]:
+    point = trial.hparams
+    return {
+        name: value
+        for name, value in point.items()
+        if all(point[other] in allowed for other, allowed in only_with(name).items())
+    }
+
+
 def shown(value: object) -> str:
     """A value of an HParam for people."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
@@ -184,8 +210,10 @@ def print_closing(summary: Summary, console: Console) -> None:
     model = f"{directory.model}" + (f" (without ONNX: {summary.onnx_error})" if summary.onnx_error else "")
     rows = {
         "winner": f"trial {summary.trial.number}, {summary.winner.why(len(summary.trials), experiment.search)}",
-        "HParams": ", ".join(f"{name} {shown(value)}" for name, value in summary.searched_hparams.items()) or "fixed",
+        "HParams": summary.in_words(summary.trial),
         experiment.search.metric: f"{value:.4f} in the search, epoch {epoch}",
+        **summary.objectives,
+        "front": f"{len(summary.front)} of {len(summary.trials)} trials" if summary.front else "",
         **summary.about_the_winner(),
         "test accuracy": summary.interval(),
         **summary.about_the_test(),

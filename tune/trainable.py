@@ -29,7 +29,7 @@ CLOSING_S = 60  # for a stopped training to close its files
 class TrialTask:
     """What all trials of an experiment share.
 
-    place: the experiment's directory; folder: a local one for curves.
+    objectives: names of several. place: the experiment's directory; folder: a local one for curves.
     """
 
     data: DataConfig
@@ -37,6 +37,7 @@ class TrialTask:
     trainer: TrainerConfig
     max_epochs: int
     seed: int
+    objectives: tuple[str, ...]
     cpus: float
     place: Storage
     folder: Path
@@ -79,6 +80,7 @@ def _settle() -> None:
 
 
 def _train(config: dict[str, Any], task: TrialTask) -> None:
+    from cifar.costs import costs
     from cifar.datamodule import ImageDataModule
     from cifar.train import fit
     from tune.reporting import ReportEpochs
@@ -86,6 +88,7 @@ def _train(config: dict[str, Any], task: TrialTask) -> None:
     hparams = HParams(**config["hparams"])
     name = trial_name(config["number"])
     data = ImageDataModule(task.data, training_data(task.images), hparams.batch_size)
+    measured = costs(hparams, data, task.trainer, task.objectives)
     with loggers(task.tracking, name, task.folder / name, hparams) as made:
         for checkpoint in _candidates(config["checkpoints"], task.place):
             try:
@@ -96,7 +99,7 @@ def _train(config: dict[str, Any], task: TrialTask) -> None:
                     max_epochs=task.max_epochs,
                     seed=task.seed,
                     loggers=made,
-                    callbacks=[ReportEpochs()],
+                    callbacks=[ReportEpochs(measured)],
                     resume_from=checkpoint,
                     changed=config["changed"] and checkpoint is not None,
                 )

@@ -8,7 +8,8 @@ from typing import Any, Literal
 TRIALS = "trials"  # the folder in an experiment directory that has each trial's
 CHECKPOINT_FILE = "checkpoint.ckpt"  # in the folder of each checkpoint
 EPOCH = "epoch"  # what a trial reports besides its metrics: the epoch just finished,
-BUSY = "busy_s"  # how many seconds its slot was busy with it,
+BUSY = "busy_s"  # how many seconds its slot was busy with it, so far
+EPOCH_SECONDS = "epoch_seconds"  # and with this epoch,
 DIVERGED = "diverged"  # or in words what was no number, and when
 
 # paused: has a checkpoint and no slot, because it waits at a rung, or because its process or the search was interrupted
@@ -39,6 +40,7 @@ class Trial:
     users_mistake: bool = False  # it failed with an error that the user can repair
     busy: float = 0.0  # of its seconds, those in which it trained, validated or saved
     alone: bool = False  # it ran out of memory beside others, and has a GPU to itself
+    figures: dict[int, dict[str, float]] = field(default_factory=dict)  # by epoch, of several objectives each, by name
 
     @property
     def begun(self) -> bool:

@@ -33,6 +33,8 @@ def earlier(source: str, experiment: Experiment, storage: str) -> tuple[dict[str
     folder, slash, name = path.rstrip("/").rpartition("/")
     directory = reopen((folder or "/") + mark + options if slash else storage, name, "search.warm_start")
     theirs, mine = spec.load(directory.spec).search, experiment.search
+    if theirs.objectives:
+        raise ResumeError(f"search.warm_start: {source} has several objectives, this search one; leave it out")
     modes = ["max" if search.maximize else "min" for search in (theirs, mine)]
     if theirs.metric != mine.metric or modes[0] != modes[1]:
         raise ResumeError(

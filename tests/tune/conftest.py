@@ -82,8 +82,8 @@ def learning_curve(hparams: dict[str, Any], epoch: int) -> float:
 class Session:
     """One process that runs an experiment, with a Ray of `slots` that trains an epoch of each trial in turn.
 
-    value: of an epoch, from its HParams, or by trial where that is a list: values[number][epoch - 1]. hook: is called
-    with each thing that is about to happen, and may raise.
+    value: of an epoch, from its HParams, or by trial where that is a list: values[number][epoch - 1]; an objective
+    beside the metric is `translate`. hook: is called with each thing that is about to happen, and may raise.
     """
 
     experiment: Experiment
@@ -131,7 +131,12 @@ class Session:
             fixed = isinstance(self.value, list)
             value = self.value[number][epoch - 1] if fixed else self.value(self.trials[number].hparams, epoch)
         self.hook("result")
-        return self.conductor.result(number, self.epoch[number], value, self.seconds[number], broken=broken)
+        search = self.experiment.search
+        beside = {each.metric: float(self.trials[number].hparams["translate"]) for each in search.objectives or ()}
+        figures = {**beside, search.metric: value} if beside else {}
+        return self.conductor.result(
+            number, self.epoch[number], value, self.seconds[number], broken=broken, figures=figures
+        )
 
     def save(self, number: int) -> str:
         """The checkpoint of its latest epoch."""

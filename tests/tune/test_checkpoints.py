@@ -64,6 +64,14 @@ def test_of_ended_trials_the_best_keep_that_of_their_best_epoch(place):
     assert [sorted(trial.checkpoints) for trial in trials] == [[2], [], [1], []]
 
 
+def test_which_ended_trials_are_the_best_may_be_said(place):
+    keeper = Checkpoints(place, 1, maximize=True, in_order=lambda trials: sorted(trials, key=lambda one: one.number))
+    for number, value in enumerate([0.5, 0.9]):
+        trial = trained(place, number, value, 0.1, state="completed", keeper=keeper)
+        keeper.ended(trial)
+    assert on_disk(place) == {0: [1]}
+
+
 @pytest.mark.parametrize("state", ["failed", "diverged"])
 def test_trials_that_failed_or_diverged_keep_none(place, state):
     keeper = Checkpoints(place, 2, maximize=True)

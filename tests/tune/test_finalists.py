@@ -15,27 +15,11 @@ def numbers(trials):
     return [each.number for each in trials]
 
 
-def test_the_best_few_are_those_with_the_best_checkpoints():
-    trials = [trial(0, {1: 0.5, 2: 0.9}), trial(1, {1: 0.7}), trial(2, {1: 0.8}, state="stopped"), trial(3, {})]
-    assert numbers(best_few(trials, 2, maximize=True)) == [0, 2]
-    assert numbers(best_few(trials, 9, maximize=False)) == [0, 1, 2]
-    trials[0].checkpoints.pop(2)
-    assert numbers(best_few(trials, 9, maximize=True)) == [2, 1, 0]
-
-
-@pytest.mark.parametrize("state", ["failed", "diverged", "paused", "running"])
-def test_only_trials_that_ended_well_are_among_them(state):
-    assert numbers(best_few([trial(0, {1: 0.9}, state=state), trial(1, {1: 0.1})], 3, maximize=True)) == [1]
-
-
-def test_of_equal_trials_the_one_that_got_there_sooner_comes_first():
-    trials = [trial(0, {1: 0.1, 2: 0.9}), trial(1, {1: 0.9}), trial(2, {1: 0.9})]
-    assert numbers(best_few(trials, 3, maximize=True)) == [1, 2, 0]
-
-
 def test_no_hparams_are_trained_twice():
     trials = [trial(0, {1: 0.9}, width=1), trial(1, {1: 0.8}, width=1), trial(2, {1: 0.7}, width=2)]
-    assert numbers(best_few(trials, 2, maximize=True)) == [0, 2]
+    assert numbers(best_few(trials, 2)) == [0, 2]
+    assert numbers(best_few(trials, 1)) == [0]
+    assert best_few([], 3) == []
 
 
 def test_the_mean_over_seeds_decides_and_the_drop_is_what_the_search_flattered():

@@ -40,6 +40,15 @@ def test_the_highest_rung_that_ten_trials_reached_is_asked():
     assert next(iter(importances(searched(200, reached=150), LEVELS))) == "learning_rate"
 
 
+def test_of_several_objectives_the_first_counts():
+    study = optuna.create_study(directions=["minimize", "maximize"], sampler=RandomSampler(seed=0))
+    for _ in range(200):
+        trial = study.ask()
+        study.tell(trial, [trial.suggest_float("width", 0, 1), trial.suggest_float("learning_rate", 0, 1)])
+    study.tell(study.ask(), state=optuna.trial.TrialState.PRUNED)
+    assert importances(study, LEVELS)["width"] > 0.9
+
+
 def test_of_few_trials_nothing_is_said():
     assert importances(searched(9), LEVELS) == {}
     assert importances(optuna.create_study(), LEVELS) == {}

@@ -16,7 +16,16 @@ SCHEDULERS = {
     "median": ["scheduler.type=median", "scheduler.grace_period=2"],
     "pbt": ["scheduler.type=pbt", "search.trials=8", "scheduler.grace_period=2", "scheduler.max_epochs=8"],
     "none": ["scheduler.type=none", "scheduler.max_epochs=3"],
+    "objectives": [
+        "search.objectives=[{metric: val_accuracy}, {metric: parameters}]",
+        "search.choose.subject_to.parameters.upper=2",
+        "scheduler.max_epochs=3",
+    ],
 }
+SEARCHES = [
+    *((scheduler, sampler) for scheduler in SCHEDULERS for sampler in ("random", "gp") if scheduler != "objectives"),
+    *(("objectives", sampler) for sampler in ("random", "tpe", "nsga2")),
+]
 FIELDS = [
     "search.trials=25",
     "scheduler.max_epochs=9",
@@ -37,6 +46,7 @@ def story(session) -> dict[int, tuple]:
         trial.number: (
             trial.hparams,
             trial.values,
+            trial.figures,
             trial.state,
             trial.reason,
             trial.judged,
@@ -49,7 +59,10 @@ def story(session) -> dict[int, tuple]:
 
 
 def told_by_the_study(session) -> dict[int, tuple]:
-    return {trial.number: (trial.hparams, trial.values, trial.state, trial.reason) for trial in session.record.trials()}
+    return {
+        trial.number: (trial.hparams, trial.values, trial.figures, trial.state, trial.reason)
+        for trial in session.record.trials()
+    }
 
 
 def run_with_kills(session, fields, hook, **options):
@@ -62,8 +75,7 @@ def run_with_kills(session, fields, hook, **options):
     raise AssertionError("no progress between kills")
 
 
-@pytest.mark.parametrize("sampler", ["random", "gp"])
-@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize(("scheduler", "sampler"), SEARCHES)
 def test_killed_between_any_two_events(session, scheduler, sampler):
     fields = [*FIELDS, *SCHEDULERS[scheduler], f"search.sampler={sampler}"]
     whole = session(*fields).run()
@@ -79,8 +91,7 @@ def test_killed_between_any_two_events(session, scheduler, sampler):
     assert told_by_the_study(killed) == told_by_the_study(whole)
 
 
-@pytest.mark.parametrize("sampler", ["random", "gp"])
-@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize(("scheduler", "sampler"), SEARCHES)
 def test_killed_before_after_or_within_any_line_of_the_journal(session, disk, scheduler, sampler):
     fields = [*FIELDS, *SCHEDULERS[scheduler], f"search.sampler={sampler}"]
     whole = session(*fields).run()

@@ -11,7 +11,7 @@ from cifar.sources import divided, load_training
 from cifar.train import fit, save
 from tune import yaml_file
 from tune.averaging import PLAIN, UNCOMPARED, Way
-from tune.errors import RetrainFailedError, StorageError
+from tune.errors import RetrainFailedError, SearchFailedError, StorageError
 from tune.experiment import ExperimentDir
 from tune.last_mile import LastMile
 from tune.open_study import open_study
@@ -201,3 +201,42 @@ def test_a_study_that_cannot_be_written_is_told(mile, disk):
     session = mile("retrain.lr_schedule=none")
     with pytest.raises(StorageError, match=r"experiment can no longer be written: .*No space left on device"):
         session.winner()
+
+
+@pytest.mark.parametrize(
+    ("choose", "number", "finalists", "why"),
+    [
+        ("{max: val_accuracy}", None, 2, "the highest mean val_accuracy over 2 fresh seeds, of the best 2 of 2 trials"),
+        (
+            "{max: val_accuracy, subject_to: {parameters: {upper: 15}}}",
+            0,
+            1,
+            "the highest val_accuracy of 2 trials with parameters at most 15, again with 2 fresh seeds",
+        ),
+        ("{min: parameters}", 0, 1, "the lowest parameters of 2 trials, again with 2 fresh seeds"),
+    ],
+)
+def test_of_several_objectives_only_a_metric_is_measured_again_and_of_trials_within_bounds(
+    mile, choose, number, finalists, why
+):
+    several = "search.objectives=[{metric: val_accuracy}, {metric: parameters}]"
+    one = mile(several, f"search.choose={choose}", "retrain.start=scratch", "retrain.lr_schedule=none")
+    for trial in one.trials:
+        trial.figures = {2: {"val_accuracy": trial.values[2], "parameters": 10.0 * (1 + trial.number)}}
+    winner = one.winner()
+    assert number in (None, winner.trial.number)
+    assert len(winner.finalists) == finalists
+    assert len(one.ran) == 2 * finalists
+    written, _ = yaml_file.read(one.directory.winner)
+    assert (written["why"], written["parameters"]) == (why, 10.0 * (1 + winner.trial.number))
+
+
+def test_where_no_trial_is_within_the_bounds_nothing_is_trained_again(mile):
+    several = "search.objectives=[{metric: val_accuracy}, {metric: parameters}]"
+    one = mile(several, "search.choose.subject_to.parameters.upper=5")
+    for trial in one.trials:
+        trial.figures = {2: {"val_accuracy": trial.values[2], "parameters": 10.0}}
+    with pytest.raises(SearchFailedError, match=r"^none of 2 trials is within search\.choose \(parameters at most 5\)"):
+        one.winner()
+    assert one.ran == []
+    assert not one.directory.winner.exists()

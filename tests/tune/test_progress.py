@@ -68,6 +68,19 @@ def test_a_terminal_shows_counts_epochs_and_the_best(experiment):
     assert "[1/3] trial 0 completed after 3 epochs" in text
 
 
+def test_of_several_objectives_the_best_is_that_which_would_win(experiment_file):
+    text = (
+        "data: {source: digits}\nspace: {}\nsearch:\n  objectives: [{metric: val_accuracy}, {metric: parameters}]\n"
+        "  choose: {subject_to: {parameters: {upper: 10}}}\n"
+    )
+    trials = [
+        Trial(number, {}, "completed", {1: right}, figures={1: {"val_accuracy": right, "parameters": count}})
+        for number, (right, count) in enumerate([(0.8, 10), (0.9, 11), (0.7, 9)])
+    ]
+    told = shown(load(experiment_file(text)), trials, terminal=True)
+    assert "val_accuracy 0.8000, parameters 10 (trial 0, epoch 1)" in told
+
+
 def test_epochs_are_those_of_all_trials_each_counted_once(experiment):
     epochs = [Trial(0, {}, values={1: 0.1}), Trial(1, {}, values={1: 0.1}), Trial(0, {}, values={1: 0.1, 2: 0.2})]
     lines = shown(experiment, epochs, terminal=True).splitlines()

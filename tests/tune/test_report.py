@@ -257,6 +257,47 @@ def test_what_is_missing_is_said_in_all_three(summary, capsys):
     assert "Broken image files left out: 1 (train/x.png (broken))" in told.directory.report.read_text()
 
 
+def test_the_front_is_drawn_told_and_counted(summary, capsys):
+    told = summary("name", ("cat", "dog"))
+    fields = [
+        "search={objectives: [{metric: val_accuracy}, {metric: parameters}]}",
+        "search.choose.subject_to.parameters.upper=15000",
+        "scheduler.type=none",
+    ]
+    trials = [
+        replace(trial, state="completed", values={1: right}, checkpoints={1: "there"})
+        for trial, right in zip(told.trials, (0.8, 0.9, 0.95, 0.7), strict=True)
+    ]
+    for trial, count in zip(trials, (10_000, 12_000, 20_000, 11_000), strict=True):
+        trial.figures = {1: {"val_accuracy": trial.values[1], "parameters": count}}
+    told = replace(told, experiment=spec.load(QUICKSTART, fields), trials=trials, winner=Winner(trials[1], UNCOMPARED))
+    write_report(told)
+    print_closing(told, Console(width=160, highlight=False))
+    out, html = capsys.readouterr().out, told.directory.report.read_text()
+    assert re.search(r"parameters +│ 12,000 ", out)
+    assert re.search(r"front +│ 3 of 4 trials ", out)
+    assert "| parameters of the winning trial | 12,000 |" in (told.directory.model / "README.md").read_text()
+    words = " ".join(re.sub(r"<script.*?</script>|<style.*?</style>|<[^>]+>", " ", html, flags=re.S).split())
+    why = "Trial 1, the highest val_accuracy of 4 trials with parameters at most 15,000."
+    assert f"{why} In the search: val_accuracy 0.9000 at epoch 1, parameters 12,000." in words
+    assert "3 of 4 trials are beaten by none in all objectives" in words
+    assert "trial val_accuracy (max) parameters (min) HParams searched 2 0.95 20,000 " in words
+    assert "1 (winner) 0.9 12,000 width" in words
+    assert "0 0.8 10,000 width" in words
+    drawn = html[html.index('aria-label="Pareto front"') : html.index('aria-label="Learning curves"')]
+    assert '"name":"winner"' in drawn
+    assert '"x0":15000' not in drawn, "the bound is of the second objective"
+    assert '"y0":15000' in drawn
+
+
+def test_without_objectives_there_is_no_front(summary, capsys):
+    told = summary("name", ("cat", "dog"))
+    write_report(told)
+    print_closing(told, Console(width=160, highlight=False))
+    assert "front" not in capsys.readouterr().out
+    assert "Pareto front" not in told.directory.report.read_text()
+
+
 def test_names_with_spaces_and_brackets_stay_whole_in_the_table_and_its_commands(summary, capsys):
     told = summary("a [bold] name", ("cat", "dog"), folder="a [bold] name")
     print_closing(told, Console(width=160, highlight=False))

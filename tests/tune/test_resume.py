@@ -116,6 +116,15 @@ def test_the_smallest_improvement_may_change(begun, experiment):
     assert check_same(directory, experiment("search.patience=3", "search.min_improvement=0.1"), "f00d")
 
 
+def test_the_bounds_of_the_winner_may_change_and_the_objectives_not(begun, experiment):
+    given = "search.objectives=[{metric: val_accuracy}, {metric: parameters}]"
+    directory = begun(given)
+    assert check_same(directory, experiment(given, "search.choose.subject_to.parameters.upper=9"), "f00d")
+    assert check_same(directory, experiment(given, "search.choose.min=parameters"), "f00d")
+    with pytest.raises(ResumeError, match=r"^search.objectives: the search began with \[{'metric': 'val_accuracy', "):
+        check_same(directory, experiment(given.replace("parameters", "flops")), "f00d")
+
+
 @pytest.mark.parametrize(
     ("field", "before", "after"),
     [

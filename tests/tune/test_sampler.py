@@ -7,13 +7,13 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from tune.sampler import derived_seed, make_sampler, startup_trials
+from tune.sampler import derived_seed, make_sampler, population_of, startup_trials
 from tune.sections import SearchConfig
 from tune.space import Choice, Numeric, Space
 
 LEVELS = (2, 8, 32)
 LEARNING = ["gp", "tpe"]  # from comparable numbers
-NAMES = ["gp", "tpe", "plain_gp", "plain_tpe", "cmaes", "qmc", "random", "grid"]
+NAMES = ["gp", "tpe", "plain_gp", "plain_tpe", "cmaes", "nsga2", "qmc", "random", "grid"]
 
 pytestmark = pytest.mark.filterwarnings(
     # Optuna says so once, when its Gaussian process could be faster
@@ -184,6 +184,25 @@ def test_seeds_and_numbers_differ(name: str) -> None:
     _, two = searched(name, NUMERIC, trials=12, seed=2)
     assert one != two
     assert len({values["rate"] for values in one}) > 9  # Optuna's Gaussian process goes to an edge more than once
+
+
+@pytest.mark.parametrize("trials", [1, 40, 100, 250, 10_000])
+def test_a_generation_is_a_fifth_of_the_search_within_bounds(trials: int) -> None:
+    assert population_of(trials) == {1: 8, 40: 8, 100: 20, 250: 50, 10_000: 50}[trials]
+
+
+@pytest.mark.parametrize("name", ["tpe", "nsga2"])
+def test_of_several_objectives_the_front_is_sought(name: str) -> None:
+    """Of points in a square those near an edge of it, where one coordinate is traded for the other."""
+    given = {"objectives": [{"metric": "val_accuracy"}, {"metric": "parameters"}], "sampler": name, "trials": 120}
+    square = Space((Numeric("a", "a", 0, 1, False, None), Numeric("b", "b", 0, 1, False, None)))
+    found = make_sampler(SearchConfig.model_validate(given), square, LEVELS)
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=found)
+    for _ in range(120):
+        point = square.draw(trial := study.ask())
+        study.tell(trial, [point["a"] - point["b"], point["a"] ** 2])
+    values = [trial.params["b"] for trial in study.trials]
+    assert median(values[60:]) < 0.7 * median(values[:24])
 
 
 def test_derived_seeds_differ_by_seed_number_and_name() -> None:

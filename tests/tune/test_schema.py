@@ -41,6 +41,9 @@ def test_an_editor_is_told_what_a_parameter_means_and_its_default():
         "data: {source: digits, image_size: [48, 64]}\nspace: {}\n",
         f"{DATA}space: {{}}\nprovenance: {{command: python}}\n",
         f"{DATA}space: {{width: {{type: int, lower: 1, upper: 2}}}}\nsearch: {{start: [{{width: 1, flip: false}}]}}\n",
+        f"{DATA}space: {{}}\nsearch: {{objectives: [{{metric: flops}}, {{metric: val_loss, mode: max}}]}}\n",
+        f"{DATA}space: {{}}\nsearch:\n  objectives: [{{metric: flops}}, {{metric: val_loss}}]\n"
+        "  choose: {min: val_loss, subject_to: {flops: {upper: 3}}}\n",
         f"{DATA}space: {{}}\nsearch: {{warm_start: [other], patience: 2, target: 1}}\nscheduler: {{mode: promote}}\n",
     ],
 )
@@ -64,6 +67,11 @@ def test_what_loads_satisfies_the_schema_written_out_too(experiment_file, text):
         (f"{DATA}space: {{}}\nsearch: {{start: [{{lr: 1}}]}}\n", "$.search.start[0]"),
         (f"{DATA}space: {{}}\nsearch: {{start: [{{}}]}}\n", "$.search.start[0]"),
         (f"{DATA}space: {{}}\nsearch: {{start: [{{flip: 1}}]}}\n", "$.search.start[0].flip"),
+        (f"{DATA}space: {{}}\nsearch: {{objectives: [{{metric: val_loss}}]}}\n", "$.search.objectives"),
+        (
+            f"{DATA}space: {{}}\nsearch: {{choose: {{subject_to: {{flop: {{upper: 1}}}}}}}}\n",
+            "$.search.choose",
+        ),
         (f"{DATA}space: {{}}\nscheduler: {{quantile: 0.6}}\n", "$.scheduler.quantile"),
         (f"{DATA}space: {{lr: 1}}\n", "$.space"),
         (f"{DATA}space: {{width: wide}}\n", "$.space.width"),

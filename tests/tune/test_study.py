@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from optuna.trial import TrialState
 
 from cifar.hparams import HParams
 from tune.errors import NameTakenError
+from tune.sections import Objective
 from tune.study import StudyRecord
 from tune.study_storage import journal_storage, read_journal, url_storage
 from tune.trials import Trial
@@ -72,6 +74,36 @@ def test_the_best_value_of_a_loss_is_the_lowest(space):
     record = StudyRecord(InMemoryStorage(), "name", RandomSampler(seed=0), maximize=False, resume=False)
     ended(record, record.propose(space), "completed", e1=0.5, e2=0.2, e3=0.3)
     assert record.study.trials[0].value == 0.2
+
+
+def test_of_several_objectives_each_is_told_at_the_best_epoch_and_every_epoch_is_read_back(journal, space):
+    both = [Objective(metric="parameters"), Objective(metric="val_loss")]
+
+    def opened() -> StudyRecord:
+        storage, sampler = journal_storage(journal), RandomSampler(seed=0)
+        return StudyRecord(storage, "name", sampler, maximize=False, resume=True, objectives=both)
+
+    record = opened()
+    states = {"completed": TrialState.COMPLETE, "stopped": TrialState.PRUNED, "diverged": TrialState.FAIL}
+    for state in states:
+        trial = record.propose(space)
+        for epoch, loss in enumerate([0.5, 0.2, 0.3], 1):
+            figures = {"parameters": 100.0, "val_loss": loss}
+            record.report(trial.number, epoch, loss, figures)
+            trial.values[epoch], trial.figures[epoch] = loss, figures
+        trial.state, trial.seconds = state, 1.5
+        record.end(trial)
+    record.end(replace(record.propose(space), state="completed"))  # no value
+    frozen = record.study.trials
+    assert [trial.state for trial in frozen] == [*states.values(), TrialState.FAIL]
+    assert [trial.values for trial in frozen] == [[100.0, 0.2], None, None, None]
+    assert record.study.metric_names == ["parameters", "val_loss"]
+    assert [trial.number for trial in record.study.best_trials] == [0]
+    again = opened()
+    assert again.trials() == record.trials()
+    assert [list(trial.values) for trial in again.trials()] == [[1, 2, 3]] * 3 + [[]]
+    assert again.trials()[1].figures[2] == {"parameters": 100.0, "val_loss": 0.2}
+    assert again.repeat_failed() == 0, "none failed"
 
 
 def test_notes_are_read_back_as_a_trials_fields(journal, space):

@@ -51,6 +51,13 @@ def test_trials_that_fit_are_given_whole(session, earlier):
         assert trial.intermediate_values == source.intermediate_values
 
 
+def test_an_earlier_search_with_several_objectives_is_refused(session, earlier):
+    earlier("search.objectives=[{metric: val_accuracy}, {metric: parameters}]", "search.trials=1").run()
+    with pytest.raises(ResumeError) as caught:
+        session(*FIELDS, "search.warm_start=[earlier]")
+    assert str(caught.value) == ("search.warm_start: earlier has several objectives, this search one; leave it out")
+
+
 def test_they_are_no_trials_of_this_search(session, earlier):
     earlier("search.trials=3").run()
     one = session(*FIELDS, "search.warm_start=[earlier]", "search.trials=2")
