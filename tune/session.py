@@ -244,8 +244,11 @@ def _searched(
 
 def _known(job: _Job, record: "StudyRecord") -> "list[Trial]":
     """The trials of a search that is over. Raises ResumeError if it is not."""
+    from functools import partial
+
     from tune.checkpoints import Checkpoints
     from tune.errors import ResumeError
+    from tune.objectives import in_order
 
     experiment, trials = job.experiment, record.trials()
     ended = len(record.ended())
@@ -255,7 +258,9 @@ def _known(job: _Job, record: "StudyRecord") -> "list[Trial]":
             "go on with it by --resume"
         )
     search = experiment.search
-    Checkpoints(job.directory.place, search.keep_checkpoints, maximize=search.maximize).recall(trials)
+    order = partial(in_order, search)
+    place, limit = job.directory.place, search.keep_checkpoints
+    Checkpoints(place, limit, maximize=search.maximize, in_order=order).recall(trials)
     return trials
 
 
