@@ -333,5 +333,5 @@ def _told(console: "Console") -> Iterator[Callable[[str], None]]:
     if not console.is_terminal:
         yield lambda line: console.print(line, markup=False, soft_wrap=True)
         return
-    with console.status("retraining the winner") as status:
+    with console.status("the last mile") as status:
         yield status.update

@@ -141,7 +141,7 @@ def train_model(
                 lr_schedule=way.lr_schedule,
                 seed=experiment.search.seed,
                 loggers=made,
-                callbacks=[TellEpochs("averaging weights", say)],
+                callbacks=[TellEpochs(f"{way.lr_schedule} tail", say)],
                 parallel=parallel,
             )
         model = averages[way.average]

@@ -57,7 +57,7 @@ def test_the_last_mile_is_told_and_not_repeated(finished, search, row):
     again = search("quickstart.yaml", *SETTINGS, "retrain.start=auto", flags=("--resume",))
     assert again.code == 0, again.err
     assert trained(again.out) == []
-    assert "averaging weights" not in again.out
+    assert ": epoch " not in again.out
     assert row(again.out, "made") == row(done.out, "made")
 
 
@@ -80,7 +80,7 @@ def test_the_model_alone_is_made_anew(search, call, folder, cluster, row):
     same = call("tune", "retrain", "test", "--address", cluster, "--again")
     assert same.code == 0, same.err
     assert trained(same.out) == []
-    assert "averaging weights: epoch 2/2" in same.out
+    assert "cosine tail: epoch 2/2" in same.out
 
     readings = len(ledger.read_text().splitlines())
     together = call("tune", "retrain", "test", "--address", cluster, "--again", "--devices", "2")
