@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,9 @@ from filelock import FileLock
 from platformdirs import user_cache_path
 
 from cifar.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 MAX_BROKEN_SHARE = 0.01
@@ -171,23 +174,30 @@ def _decode_all(root: Path, listing: _Listing, size: int, split: str, folder: Pa
 
 
 def decode(file: Path, size: int) -> Any:
-    """The image as ((3, size, size) uint8, whether it is grey), or what is wrong with the file.
+    """The image as `to_square` gives it, or what is wrong with the file."""
+    from PIL import Image
+
+    try:
+        with Image.open(file) as opened:
+            return to_square(opened, size)
+    except Exception as error:  # a broken file makes PIL raise nearly anything
+        return f"{type(error).__name__}: {error}".replace(str(file), file.name)
+
+
+def to_square(opened: "Image", size: int) -> tuple[npt.NDArray[np.uint8], bool]:
+    """The image as ((3, size, size) uint8, whether it is grey). Raises nearly anything if it is broken.
 
     The shorter side is scaled to `size` and the middle kept; EXIF's rotation is applied, transparency dropped.
     """
     from PIL import Image, ImageOps
 
-    try:
-        with Image.open(file) as opened:
-            image = ImageOps.exif_transpose(opened)
-            grey = image.mode in _GREY_MODES
-            if image.mode.startswith("I"):  # 16 bits: PIL's own conversion would clip
-                image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
-            if image.mode == "P":
-                image = image.convert("RGBA")
-            image = image.convert("RGB")
-            if image.size != (size, size):
-                image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
-            return np.asarray(image).transpose(2, 0, 1), grey
-    except Exception as error:  # a broken file makes PIL raise nearly anything
-        return f"{type(error).__name__}: {error}".replace(str(file), file.name)
+    image: Image.Image = ImageOps.exif_transpose(opened)
+    grey = image.mode in _GREY_MODES
+    if image.mode.startswith("I"):  # 16 bits: PIL's own conversion would clip
+        image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
+    if image.mode == "P":
+        image = image.convert("RGBA")
+    image = image.convert("RGB")
+    if image.size != (size, size):
+        image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
+    return np.asarray(image).transpose(2, 0, 1), grey
