@@ -8,6 +8,7 @@ import click
 from cifar.errors import UserError
 from tune.run import Where, exit_status, on_a_cluster, run
 from tune.run import main as run_command
+from tune.serve import main as serve_command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -16,6 +17,7 @@ def main() -> None:
 
 
 main.add_command(run_command, "run")
+main.add_command(serve_command, "serve")
 
 
 @main.command()
