@@ -5,8 +5,9 @@ import os
 import re
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,7 +119,8 @@ def replicas(
             serve.delete(name)
             there = serve.status()
             if not there.applications and not there.proxies:
-                serve.shutdown()
+                with redirect_stdout(StringIO()):  # Ray tells of calls that fail as Serve ends
+                    serve.shutdown()
 
 
 def _asking(handle: Any) -> Callable[[bytes], Awaitable["Answer"]]:
