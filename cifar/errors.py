@@ -2,7 +2,8 @@
 
 UserError               a mistake of the user's, or of the world's: one clear message, exit status 2
 ├── DataError           images missing, broken or laid out wrong; a download that cannot be had
-│   └── DownloadError   the network said no
+│   ├── DownloadError   the network said no
+│   └── FormatError     bytes that are no image of a known format
 └── NoTestImagesError   a training asked for test images
 DivergedError           a training met a number that is none
 CheckpointError         a file that no training can go on from
@@ -23,6 +24,10 @@ class DataError(UserError):
 
 class DownloadError(DataError):
     """A data set or a file of weights could not be downloaded."""
+
+
+class FormatError(DataError):
+    """Bytes are no image of a format that is read."""
 
 
 class NoTestImagesError(UserError):

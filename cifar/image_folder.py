@@ -175,24 +175,31 @@ def _decode_all(root: Path, listing: _Listing, size: Size, split: str, folder: P
 
 
 def decode(file: Path, size: Size) -> Any:
-    """The image as ((3, height, width) uint8, whether it is grey), or what is wrong with the file.
+    """The image as `to_size` gives it, or what is wrong with the file."""
+    from PIL import Image
+
+    try:
+        with Image.open(file) as opened:
+            return to_size(opened, size)
+    except Exception as error:  # a broken file makes PIL raise nearly anything
+        return f"{type(error).__name__}: {error}".replace(str(file), file.name)
+
+
+def to_size(opened: "Image.Image", size: Size) -> tuple[npt.NDArray[np.uint8], bool]:
+    """The image as ((3, height, width) uint8, whether it is grey). Raises nearly anything if it is broken.
 
     It is `fitted` to `size`; EXIF's rotation is applied, transparency dropped.
     """
     from PIL import Image, ImageOps
 
-    try:
-        with Image.open(file) as opened:
-            image = ImageOps.exif_transpose(opened)
-            grey = image.mode in _GREY_MODES
-            if image.mode.startswith("I"):  # 16 bits: PIL's own conversion would clip
-                image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
-            if image.mode == "P":
-                image = image.convert("RGBA")
-            image = image.convert("RGB")
-            return np.asarray(fitted(image, size)).transpose(2, 0, 1), grey
-    except Exception as error:  # a broken file makes PIL raise nearly anything
-        return f"{type(error).__name__}: {error}".replace(str(file), file.name)
+    image: Image.Image = ImageOps.exif_transpose(opened)
+    grey = image.mode in _GREY_MODES
+    if image.mode.startswith("I"):  # 16 bits: PIL's own conversion would clip
+        image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
+    if image.mode == "P":
+        image = image.convert("RGBA")
+    image = image.convert("RGB")
+    return np.asarray(fitted(image, size)).transpose(2, 0, 1), grey
 
 
 def fitted(image: "Image.Image", size: Size) -> "Image.Image":

@@ -20,13 +20,28 @@ if TYPE_CHECKING:
 _BATCH = 256
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+class _Command(click.Command):
+    """With --serve among the options, `python -m tune serve` takes the place of this process."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        options = args[: args.index("--")] if "--" in args else args
+        if "--serve" in options:
+            # another process, since nothing here imports Ray or the service
+            words = [word.removeprefix("--model=") for word in args if word not in {"--serve", "--model"}]
+            os.execv(sys.executable, [sys.executable, "-m", "tune", "serve", *words])
+        return super().parse_args(ctx, args)
+
+
+@click.command(cls=_Command, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--model", required=True, type=click.Path(path_type=Path), help="Folder of a model, or its .ckpt or .onnx."
 )
 @click.option("--top", default=3, show_default=True, type=click.IntRange(min=1), help="How many classes to show.")
 @click.option("--json", "as_json", is_flag=True, help="Every class's probability, as one JSON document.")
 @click.option("--allow-code", is_flag=True, help="Run a network of your own that a checkpoint names.")
+@click.option(
+    "--serve", is_flag=True, expose_value=False, help="Predict over HTTP instead: `--serve --help` says more."
+)
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path, allow_dash=True))
 def main(model: Path, top: int, as_json: bool, allow_code: bool, images: tuple[Path, ...]) -> None:
     """Shows the most probable classes of each of IMAGES: files, folders, or - for a list of them, one a line.
@@ -115,19 +130,21 @@ def _files(images: Iterable[Path]) -> Iterator[tuple[Path, bool]]:
             raise DataError(f"{image}: no such file")
 
 
+def answer(classes: tuple[str, ...], probabilities: list[float], image: str | None = None) -> dict[str, Any]:
+    """What is told of one image in JSON: its name where it has one, and its classes, the most probable first."""
+    ranked = _ranked(classes, probabilities)
+    name, highest = ranked[0]
+    return {"image": image, "class": name, "probability": highest, "probabilities": dict(ranked)}
+
+
 def _ranked(classes: tuple[str, ...], probabilities: list[float]) -> list[tuple[str, float]]:
     return sorted(zip(classes, probabilities, strict=True), key=lambda pair: -pair[1])
 
 
 def _document(predictor: "Predictor", found: Found, load_seconds: float, seconds: float) -> dict[str, Any]:
-    images = []
-    for file, probabilities in found.probabilities.items():
-        ranked = _ranked(predictor.classes, probabilities)
-        name, highest = ranked[0]
-        images.append({"image": str(file), "class": name, "probability": highest, "probabilities": dict(ranked)})
     return {
         "model": str(predictor.file),
-        "images": images,
+        "images": [answer(predictor.classes, values, str(file)) for file, values in found.probabilities.items()],
         "skipped": found.skipped,
         "load_seconds": round(load_seconds, 3),
         "seconds": round(seconds, 3),

@@ -7,6 +7,7 @@ Neither runs code that the file brings, or names.
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cifar.config import Size
-from cifar.errors import CheckpointError, UserError
-from cifar.image_folder import decode
+from cifar.errors import CheckpointError, DataError, FormatError, UserError
+from cifar.image_folder import SUFFIXES, decode, formats, to_size
 
 CLASSES = "classes"  # of model.onnx's metadata: their names in label order, as JSON
 
@@ -32,20 +33,44 @@ class Predictor:
 
     def read(self, image: Path) -> npt.NDArray[np.uint8] | str:
         """A file's pixels as the model takes them, (channels, height, width); or what is wrong with it."""
+        decoded = decode(image, self.image_size)
+        return decoded if isinstance(decoded, str) else self._taken(decoded[0])
+
+    def read_bytes(self, content: bytes) -> npt.NDArray[np.uint8]:
+        """The pixels of an image file's content, as `read` gives them; for content of anybody's.
+
+        Raises FormatError unless it is of a known format, and DataError if it is broken, or has more pixels than Pillow
+        takes for honest.
+        """
+        from PIL import Image, UnidentifiedImageError
+
+        extensions = Image.registered_extensions()
+        known = sorted({extensions[suffix] for suffix in SUFFIXES})
+        most = Image.MAX_IMAGE_PIXELS or float("inf")
+        try:
+            with Image.open(BytesIO(content), formats=known) as opened:
+                if opened.width * opened.height > most:  # of which Pillow only warns, up to twice as many
+                    raise DataError(f"it has {opened.width} x {opened.height} pixels, and may have {most}")
+                return self._taken(to_size(opened, self.image_size)[0])
+        except UnidentifiedImageError:
+            raise FormatError(f"it is no image of a known format; those are {formats()}") from None
+        except DataError:
+            raise
+        except Exception as error:  # of a broken image Pillow raises nearly anything
+            raise DataError(f"it cannot be read: {type(error).__name__}: {error}") from None
+
+    def _taken(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         from cifar.sources import to_grey
 
-        decoded = decode(image, self.image_size)
-        if isinstance(decoded, str):
-            return decoded
-        pixels = decoded[0]
         return np.ascontiguousarray(pixels if self.channels == 3 else to_grey(pixels[None])[0])
 
 
-def load_predictor(path: Path, *, allow_code: bool = False) -> Predictor:
+def load_predictor(path: Path, *, allow_code: bool = False, threads: int = 0, device: str | None = None) -> Predictor:
     """From a model's folder, where model.onnx is preferred since it loads faster, or from one of its two files.
 
-    allow_code: a checkpoint may name a network of the user's own, which is imported and called. Raises UserError if
-    there is no model, or none that can be read.
+    allow_code: a checkpoint may name a network of the user's own, which is imported and called. threads: how many
+    compute, in this process; 0 for what the library takes by default. device: of a checkpoint's network, a GPU by
+    default where there is one. Raises UserError if there is no model, or none that can be read.
     """
     file = path
     if path.is_dir():
@@ -57,7 +82,9 @@ def load_predictor(path: Path, *, allow_code: bool = False) -> Predictor:
         raise UserError(f"{file}: no such file; name the model/ folder of an experiment, its model.ckpt or model.onnx")
     if file.stat().st_size == 0:
         raise _unreadable(file, "it is empty")
-    return _from_onnx(file) if file.suffix == ".onnx" else _from_checkpoint(file, allow_code)
+    if file.suffix == ".onnx":
+        return _from_onnx(file, threads)
+    return _from_checkpoint(file, allow_code, threads, device)
 
 
 def _unreadable(file: Path, reason: object) -> UserError:
@@ -65,12 +92,14 @@ def _unreadable(file: Path, reason: object) -> UserError:
     return UserError(f"{file} cannot be read as a model: {first[:200]}")
 
 
-def _from_onnx(file: Path) -> Predictor:
+def _from_onnx(file: Path, threads: int) -> Predictor:
     import onnxruntime
 
     onnxruntime.set_default_logger_severity(4)  # its errors are told here
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
     try:
-        session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # of a broken file it raises many kinds
         raise _unreadable(file, error) from None
     (image, *more), (logits, *others) = session.get_inputs(), session.get_outputs()
@@ -91,7 +120,7 @@ def _from_onnx(file: Path) -> Predictor:
     return Predictor(file, classes, channels, (height, width), probabilities)
 
 
-def _from_checkpoint(file: Path, allow_code: bool) -> Predictor:
+def _from_checkpoint(file: Path, allow_code: bool, threads: int, device: str | None) -> Predictor:
     import torch
 
     from cifar.checkpoint import read_file
@@ -113,8 +142,10 @@ def _from_checkpoint(file: Path, allow_code: bool) -> Predictor:
         raise
     except Exception:  # what is missing or of another shape
         raise _unreadable(file, "it is of another program, or of another version of this one") from None
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device)
+    if threads:
+        torch.set_num_threads(threads)
 
     def probabilities(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         with torch.inference_mode():

@@ -8,6 +8,7 @@ import click
 from cifar.errors import UserError
 from tune.run import exit_status, on_a_cluster
 from tune.run import main as run_command
+from tune.serve import main as serve_command
 from tune.session import Where, run
 
 
@@ -17,6 +18,7 @@ def main() -> None:
 
 
 main.add_command(run_command, "run")
+main.add_command(serve_command, "serve")
 
 
 @main.command()

@@ -285,3 +285,27 @@ def flat() -> Callable[..., dict[int, float]]:
         return dict.fromkeys(range(1, until + 1), value)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Both files of a model of digits, untrained, and an image."""
+    import torch
+    from PIL import Image
+
+    from cifar.config import DataConfig
+    from cifar.datamodule import ImageDataModule
+    from cifar.export import to_onnx
+    from cifar.hparams import HParams
+    from cifar.sources import load_training
+    from cifar.train import make_classifier, save
+
+    torch.manual_seed(0)
+    config = DataConfig(source="digits", limit=200, validation_fraction=0.2)
+    digits = load_training(config)
+    folder = tmp_path_factory.mktemp("model")
+    model = make_classifier(HParams(network="resnet9", width=1 / 16), ImageDataModule(config, digits, 40))
+    save(model, folder / "model.ckpt")
+    to_onnx(model, folder / "model.onnx", torch.from_numpy(digits.train.pixels[:4]))
+    Image.fromarray(digits.train.pixels[0][0]).save(folder / "example.png")
+    return folder
