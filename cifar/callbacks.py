@@ -13,6 +13,7 @@ from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from cifar.config import METRICS
 from cifar.errors import DivergedError
 
 _TILE, _CAPTION = 64, 24  # pixels
@@ -145,17 +146,34 @@ class TellEpochs(L.Callback):
 
 
 class KeepValues(L.Callback):
-    """Keeps a metric's value after each epoch, by epoch from 1, and ends the training after the epoch `until`."""
+    """Keeps what a training logs after each epoch, by epoch from 1, then by name."""
 
-    def __init__(self, metric: str, until: int) -> None:
-        self.metric, self.until = metric, until
-        self.values: dict[int, float] = {}
+    def __init__(self) -> None:
+        self.values: dict[int, dict[str, float]] = {}
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """After training and validation."""
-        epoch = trainer.current_epoch + 1
-        self.values[epoch] = trainer.callback_metrics[self.metric].item()
-        trainer.should_stop = trainer.should_stop or epoch >= self.until
+        known = trainer.callback_metrics
+        self.values[trainer.current_epoch + 1] = {name: known[name].item() for name in METRICS if name in known}
+
+    def not_finite(self) -> str:
+        """The first that was no number, in words, as the search tells of it; empty if all were."""
+        for epoch, values in self.values.items():
+            for name, value in values.items():
+                if not math.isfinite(value):
+                    return f"{name} was {value} at epoch {epoch}"
+        return ""
+
+
+class EndAfter(L.Callback):
+    """Ends a training after an epoch, its learning rates being those of the whole one."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """After training and validation."""
+        trainer.should_stop = trainer.should_stop or trainer.current_epoch + 1 >= self.epoch
 
 
 class PredictionImages(L.Callback):

@@ -2,17 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from math import sqrt
-from statistics import mean, stdev
+from math import inf, isfinite, sqrt
+from statistics import mean
 from typing import Any, Literal
 
 from tune.finalists import mean_interval
-from tune.sections import Average, RetrainConfig
-
-_CLEARLY = 2.0  # standard errors
+from tune.sections import AVERAGES, Average, RetrainConfig
 
 Start = Literal["scratch", "checkpoint"]
-Tail = Literal["none", "constant", "cosine"]
+Schedule = Literal["none", "constant", "cosine"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +22,7 @@ class Way:
     """
 
     start: Start
-    lr_schedule: Tail
+    lr_schedule: Schedule
     average: Average
 
     def __str__(self) -> str:
@@ -34,7 +32,7 @@ class Way:
 
     def resolved(self, plan: RetrainConfig) -> dict[str, Any]:
         """What the model depends on: this way, and of the plan what it uses."""
-        used: dict[str, Any] = {"on": plan.on, "devices": plan.devices}
+        used: dict[str, Any] = {"on": plan.on}
         if self.lr_schedule != "none":
             used |= {"epochs": plan.epochs, "learning_rate": plan.learning_rate}
         return {**asdict(self), **used}
@@ -50,7 +48,7 @@ def ways(plan: RetrainConfig) -> list[Way]:
         Way(start, tail, average)
         for start in ("scratch", "checkpoint")
         for tail in ("constant", "cosine")
-        for average in ("raw", "swa", "ema")
+        for average in AVERAGES
     ]
     asked = {"start": plan.start, "lr_schedule": plan.lr_schedule, "average": plan.average}
     return [
@@ -82,7 +80,7 @@ class Evidence:
     @property
     def sound(self) -> bool:
         """Whether none diverged."""
-        return all(value == value for value in self.values)
+        return all(isfinite(number) for number in (*self.values, *self.losses))
 
     @property
     def mean(self) -> float:
@@ -120,20 +118,25 @@ def compared(plan: RetrainConfig, results: Mapping[Way, Sequence[tuple[float, fl
 def best_way(table: Sequence[Evidence], maximize: bool) -> Way | None:
     """The best by its mean, of equal ones that with the lower loss, then the simpler; None if all diverged.
 
-    The checkpoint was chosen for its value on the same images, which flatters what comes of it: it is taken only where
-    it is better by more than two standard errors of the difference.
+    The checkpoint was chosen for its value on the same images, which flatters what comes of it, and all that comes of
+    it shares its luck: it is taken only where it is better by more than trainings afresh differ by chance from seed to
+    seed (95 %, Student's t of their spread).
     """
     sign = -1 if maximize else 1
-    sound = [row for row in table if row.open and row.sound]
+    sound = [row for row in table if row.sound]
 
     def best_of(start: Start) -> Evidence | None:
-        rows = [row for row in sound if row.way.start == start]
+        rows = [row for row in sound if row.open and row.way.start == start]
         return min(rows, key=lambda row: (sign * row.mean, row.loss), default=None)
 
     afresh, continued = best_of("scratch"), best_of("checkpoint")
     if afresh is None or continued is None:
         return (afresh or continued).way if afresh or continued else None  # type: ignore[union-attr]
-    gain = sign * (afresh.mean - continued.mean)
-    noise = sqrt(sum(stdev(row.values) ** 2 / len(row.values) for row in (afresh, continued) if len(row.values) > 1))
-    clear = gain > _CLEARLY * noise and min(len(afresh.values), len(continued.values)) > 1
-    return continued.way if clear else afresh.way
+    spread = max(_noise(row.values) for row in sound if row.way.start == "scratch")
+    return continued.way if sign * (afresh.mean - continued.mean) > spread else afresh.way
+
+
+def _noise(values: Sequence[float]) -> float:
+    """By how much two means of so many such values differ by chance."""
+    interval = mean_interval(values)
+    return sqrt(2) * (interval[1] - interval[0]) / 2 if interval else inf

@@ -169,10 +169,11 @@ def _of_retrain(retrain: RetrainConfig | None, scheduler: SchedulerConfig | None
             rule = "cannot repeat what pbt does, which changes HParams in mid-training: use checkpoint"
             yield Problem(("retrain", "start"), rule, retrain.start)
         if retrain.seeds not in ("auto", 0):
-            rule = (
-                "must be 0 with scheduler.type pbt, whose trainings change HParams and cannot be repeated: leave it out"
-            )
+            rule = "must be 0 with scheduler.type pbt, which changes HParams in mid-training: leave it out"
             yield Problem(("retrain", "seeds"), rule, retrain.seeds)
+        if retrain.lr_schedule == "none":
+            rule = "trains the HParams afresh alone, and pbt changes them in mid-training: use constant or cosine"
+            yield Problem(("retrain", "lr_schedule"), rule, retrain.lr_schedule)
     if retrain.lr_schedule == "none":
         if retrain.average in ("swa", "ema"):
             rule = "has no epochs to average with retrain.lr_schedule none: use raw, or constant or cosine there"

@@ -71,7 +71,7 @@ class Conductor:
         self.limits.recall(self.trials.values())
         self._new = {number for number, trial in self.trials.items() if trial.epochs not in (0, *trial.saved_at)}
         self.checkpoints = Checkpoints(
-            place, search.keep_checkpoints, maximize=search.maximize, in_order=partial(in_order, search)
+            place, experiment.kept_checkpoints, maximize=search.maximize, in_order=partial(in_order, search)
         )
         self.checkpoints.recall(self.trials.values())
         self._recall()

@@ -13,6 +13,8 @@ FailedError                 exit status 1, since the fault may be ours
 InterruptedSearchError      exit status 128 + signal: Ctrl-C or SIGTERM, everything saved
 """
 
+import re
+
 from cifar.errors import UserError
 from tune.problems import Problem
 
@@ -67,3 +69,8 @@ class InterruptedSearchError(Exception):
     def __init__(self, number: int) -> None:
         self.number = number
         super().__init__(f"signal {number}")
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether a device had none left, as torch, CUDA, cuBLAS or cuDNN tell it. By words, as the driver has no torch."""
+    return isinstance(error, RuntimeError) and bool(re.search("out of memory|ALLOC_FAILED", str(error)))

@@ -77,7 +77,7 @@ def make_model(
         from tune.parallel import train_together
 
         say(f"training in {experiment.retrain.devices} processes")
-        train_together(experiment, images, winner, directory, tracking, cpus, gpus)
+        train_together(experiment, images, winner, directory, tracking, cpus, gpus, say)
         train = False
     retrain: Any = ray.remote(_Retrain)
     retries = experiment.search.max_retries

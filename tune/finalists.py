@@ -2,11 +2,16 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import inf, sqrt
 from statistics import mean, stdev
+from typing import TYPE_CHECKING
 
+from tune.objectives import chosen_by
 from tune.sections import RetrainConfig, SchedulerConfig, SearchConfig
 from tune.trials import Trial
+
+if TYPE_CHECKING:
+    from tune.spec import Experiment
 
 SEEDS = 3  # where the plan says auto
 CONFIDENCE = 0.95
@@ -18,6 +23,13 @@ def fresh_seeds(plan: RetrainConfig, scheduler: SchedulerConfig, search: SearchC
     if count == "auto":
         count = 0 if scheduler.type == "pbt" else SEEDS
     return tuple((search.seed + one) % 2**32 for one in range(1, count + 1))
+
+
+def finalist_count(experiment: "Experiment") -> int:
+    """Of how many trials one is chosen: one where an objective decides that fresh seeds do not measure."""
+    search = experiment.search
+    decides = chosen_by(search).metric == search.metric
+    return experiment.retrain.finalists if decides else 1
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
@@ -32,16 +44,18 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
 
 @dataclass(frozen=True)
 class Finalist:
-    """A trial, and what its HParams gave with each fresh seed.
+    """A trial, and what its HParams gave with each fresh seed, of those trainings that came to their end.
 
-    score: of the search, for which it was among the best few; values: as that, the best over a training's epochs, of
-    those that did not diverge.
+    score: of the search, for which it was among the best few. values: the best over all epochs of a training at full
+    length, by which the winner is chosen. alike: the best over as many epochs as the trial had, to hold its score
+    against. broken: how many diverged, or failed.
     """
 
     trial: Trial
     score: float
     values: tuple[float, ...]
-    diverged: int = 0
+    alike: tuple[float, ...]
+    broken: int = 0
 
     @property
     def mean(self) -> float:
@@ -55,7 +69,7 @@ class Finalist:
 
     def drop(self, maximize: bool) -> float:
         """By how much the search flattered it: the winner's curse (Thaler, J. Economic Perspectives 1988)."""
-        return self.score - self.mean if maximize else self.mean - self.score
+        return self.score - mean(self.alike) if maximize else mean(self.alike) - self.score
 
 
 def best_few(ranked: Iterable[Trial], count: int) -> list[Trial]:
@@ -68,20 +82,20 @@ def best_few(ranked: Iterable[Trial], count: int) -> list[Trial]:
 
 
 def finalists(
-    few: Sequence[Trial], values: Mapping[int, Sequence[float | None]], maximize: bool
+    few: Sequence[Trial], curves: Mapping[int, Sequence[Sequence[float] | None]], maximize: bool
 ) -> tuple[Finalist, ...]:
-    """The best first: by the mean of its values, one that diverged with a seed after all that did not.
+    """The best first: by the mean of its values, one that broke off with a seed after all that did not.
 
-    few: as `best_few` gave them, which decides where nothing else does; values: by number of the trial, None where
-    that training diverged.
+    few: as `best_few` gave them, which decides where nothing else does; curves: the metric after each epoch of each
+    training, by number of the trial, None where that training diverged or failed.
     """
-    sign = -1 if maximize else 1
+    best, sign = (max, -1) if maximize else (min, 1)
     known = []
     for trial in few:
-        best = trial.best_kept(maximize)
-        assert best is not None, "one of the best few has a value"
-        sound = tuple(value for value in values.get(trial.number, ()) if value is not None)
-        known.append(Finalist(trial, best[1], sound, len(values.get(trial.number, ())) - len(sound)))
-    return tuple(
-        sorted(known, key=lambda each: (each.diverged, sign * each.mean) if each.values else (float("inf"), 0.0))
-    )
+        kept = trial.best_kept(maximize)
+        assert kept is not None, "one of the best few has a value"
+        ended = [curve for curve in curves[trial.number] if curve is not None]
+        values = tuple(best(curve) for curve in ended)
+        alike = tuple(best(curve[: trial.epochs]) for curve in ended)
+        known.append(Finalist(trial, kept[1], values, alike, len(curves[trial.number]) - len(ended)))
+    return tuple(sorted(known, key=lambda each: (each.broken, sign * each.mean) if each.values else (inf, 0.0)))

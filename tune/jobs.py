@@ -10,15 +10,15 @@ from ray.exceptions import RayError, RayTaskError
 from cifar.errors import UserError
 from cifar.sources import TrainingData
 from tune.cluster import Share, slots_now
-from tune.errors import RetrainFailedError
+from tune.errors import StorageError, is_out_of_memory
 from tune.experiment import ExperimentDir
 from tune.images import SharedImages
 from tune.spec import Experiment
+from tune.storage_trouble import is_storage_trouble
 from tune.tracking import Tracking
-from tune.trainings import Repeat, Result, Tail
+from tune.trainings import Job, Result
 
 _POLL_S = 0.5
-Job = Repeat | Tail
 
 
 def run_jobs(
@@ -30,13 +30,15 @@ def run_jobs(
     share: Share,
     done: Callable[[Job, Result], None],
 ) -> None:
-    """Trains all; `done` hears of each as it ends.
+    """Trains all; `done` hears of each as it ends: its result, or of one that raised {"failed": …, "traceback": …}.
 
     What loses its process or node begins again, `search.max_retries` times at most; what runs out of memory beside
-    others has a GPU to itself. Raises the UserError that one raised, RetrainFailedError for anything else; the others
-    are given up then.
+    others has a GPU to itself. Raises the UserError that one raised, and StorageError if the storage is at fault; the
+    others are given up then.
     """
-    task: Any = ray.remote(last_mile_training)
+    # a process that had a GPU ends with its training, so that nothing of it stays in the GPU's memory
+    options = {"num_gpus": share.gpus, "max_calls": 1} if share.gpus else {"num_gpus": 0}
+    task: Any = ray.remote(**options)(last_mile_training)
     slots = slots_now(experiment.resources, share)
     waiting, running = list(jobs), dict[Any, tuple[Job, float]]()
 
@@ -52,27 +54,32 @@ def run_jobs(
             for ready in ray.wait(list(running), timeout=_POLL_S)[0]:
                 job, gpus = running.pop(ready)
                 try:
-                    done(job, ray.get(ready))
+                    result = ray.get(ready)
                 except RayTaskError as error:
-                    if not (_no_memory(error) and gpus < ceil(gpus)):
-                        raise _told(error) from None
-                    start(job, ceil(gpus))
+                    if is_out_of_memory(error.cause) and gpus < ceil(gpus):
+                        start(job, ceil(gpus))
+                        continue
+                    result = _failed(error, directory)
                 except RayError as error:
-                    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-                    raise RetrainFailedError(f"its process died ({reason})") from None
+                    result = {"failed": f"its process died ({_first_line(error)})", "traceback": ""}
+                done(job, result)
     finally:
         for left in running:
             ray.cancel(left, force=True)
 
 
-def _no_memory(error: RayTaskError) -> bool:
-    return type(error.cause).__name__ == "OutOfMemoryError"
+def _failed(error: RayTaskError, directory: ExperimentDir) -> Result:
+    """What is noted of a training that raised; or raises what ends the others too."""
+    cause = error.cause
+    if isinstance(cause, UserError):
+        raise cause from None
+    if is_storage_trouble(cause):
+        raise StorageError(f"{directory.place.uri} can no longer be written: {_first_line(cause)}") from None
+    return {"failed": f"{type(cause).__name__}: {_first_line(cause)}", "traceback": str(error)}
 
 
-def _told(error: RayTaskError) -> Exception:
-    if isinstance(error.cause, UserError):
-        return error.cause
-    return RetrainFailedError(f"{type(error.cause).__name__}: {error.cause}", str(error))
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def last_mile_training(

@@ -1,32 +1,37 @@
 """The last mile to the model: the best few over fresh seeds, and the best way to make a model of the winner."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from statistics import mean, median
 from typing import Any
 
 from tune import objectives
 from tune.averaging import PLAIN, Evidence, Way, best_way, compared, uncompared, ways
 from tune.errors import RetrainFailedError, StorageError
 from tune.experiment import ExperimentDir, to_yaml
-from tune.finalists import Finalist, best_few, finalists, fresh_seeds
+from tune.finalists import Finalist, best_few, finalist_count, finalists, fresh_seeds
 from tune.objectives import chosen_by, within_bounds
-from tune.sections import SearchConfig
+from tune.sections import AVERAGES, SearchConfig
 from tune.spec import Experiment
 from tune.study import StudyRecord
-from tune.trainings import FINALISTS, Repeat, Result, Tail, tail_learning_rate, validated
+from tune.trainings import FINALISTS, Job, Repeat, Result, Tail, tail_learning_rate, validation_metric
 from tune.trials import CHECKPOINT_FILE, Trial
 
-Job = Repeat | Tail
-Run = Callable[[list[Any], Callable[[Any, Result], None]], None]  # as tune.jobs.run_jobs, all else given
+Run = Callable[[Sequence[Job], Callable[[Job, Result], None]], None]  # as tune.jobs.run_jobs, all else given
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Winner:
-    """The trial that becomes the model, and how. finalists: the best first; evidence: empty where none was compared."""
+    """The trial that becomes the model, and how.
+
+    epochs: of a training afresh. finalists: the best first. evidence: empty where nothing was compared.
+    """
 
     trial: Trial
     way: Way
+    epochs: int
     finalists: tuple[Finalist, ...] = ()
     evidence: tuple[Evidence, ...] = ()
 
@@ -54,7 +59,10 @@ class Winner:
 
 
 class LastMile:
-    """Trains what is not in the study yet. run: does trainings, in parallel; say: hears of each."""
+    """Trains what is not in the study yet. run: does trainings, in parallel; say: hears of each.
+
+    `ran` is whether there were any.
+    """
 
     def __init__(
         self,
@@ -67,56 +75,57 @@ class LastMile:
         self.experiment, self.directory, self.record = experiment, directory, record
         self._run, self._say = run, say
         self.seeds = fresh_seeds(experiment.retrain, experiment.scheduler, experiment.search)
+        self._results = record.results
+        self.ran = False
 
     def winner(self, trials: list[Trial]) -> Winner | None:
-        """Of the trials, chosen by all that is known, and written to winner.yaml; None if none has a checkpoint.
+        """Of the trials, chosen by all that is known; None if none has a checkpoint.
 
         What is measured again is the search's metric: where another objective decides, its best trial is the only
         finalist. Raises SearchFailedError as `tune.objectives.ranked`, RetrainFailedError if no training over fresh
         seeds came to its end, what `run` raises, and StorageError if the study cannot be written.
         """
-        search, plan = self.experiment.search, self.experiment.retrain
-        decides = chosen_by(search).metric == search.metric
-        few = best_few(objectives.ranked(self.experiment, trials), plan.finalists if decides else 1)
+        few = best_few(objectives.ranked(self.experiment, trials), finalist_count(self.experiment))
         if not few:
             return None
         if not self.seeds:
-            winner = Winner(few[0], uncompared(plan))
-        else:
-            repeats = [Repeat(trial.number, trial.hparams, seed) for trial in few for seed in self.seeds]
-            results = self._trained("finalists", repeats)
-            values: dict[int, list[float | None]] = {trial.number: [] for trial in few}
-            for job in repeats:
-                values[job.trial].append(results[job.key].get("value"))
-            ranked = finalists(few, values, search.maximize)
-            if not ranked[0].values:
-                raise RetrainFailedError("every training of the finalists with a fresh seed diverged")
-            winner = self._averaged(ranked)
-        self._write(winner, len(trials))
-        return winner
+            epochs = self._length([few[0].epochs])
+            return Winner(few[0], uncompared(self.experiment.retrain), epochs)
+        repeats = {trial.number: self._repeats(trial) for trial in few}
+        results = self._trained("finalists", [job for jobs in repeats.values() for job in jobs])
+        curves = {number: [results[job.key].get("curve") for job in jobs] for number, jobs in repeats.items()}
+        ranked = finalists(few, curves, self.experiment.search.maximize)
+        if not ranked[0].values:
+            raise self._none("finalists", list(results.values()), "set retrain.finalists higher, or retrain.seeds to 0")
+        return self._averaged(ranked, self._length([len(curve) for curve in curves[ranked[0].trial.number] if curve]))
 
-    def _averaged(self, ranked: tuple[Finalist, ...]) -> Winner:
+    def _length(self, lengths: list[int]) -> int:
+        """Epochs of a training afresh that has no validation images to stop by: as those that had some."""
+        early = self.experiment.trainer.early_stopping
+        return round(median(lengths)) if early else self.experiment.scheduler.max_epochs
+
+    def _averaged(self, ranked: tuple[Finalist, ...], epochs: int) -> Winner:
         """With the way to make the model of the first."""
-        plan, trial, maximize = self.experiment.retrain, ranked[0].trial, self.experiment.search.maximize
+        plan, trial = self.experiment.retrain, ranked[0].trial
         open_ = ways(plan)
         if len(open_) == 1:
-            return Winner(trial, open_[0], ranked)
+            return Winner(trial, open_[0], epochs, ranked)
+        repeats = self._repeats(trial)
+        self._mend(repeats, self._tails(trial, open_))
         tails = self._tails(trial, open_)
-        self._mended(trial, tails)
         results = self._trained("averages", tails)
-        metric = validated(self.experiment.search.metric)
-        table: dict[Way, list[tuple[float, float]]] = {PLAIN: []}
-        for repeat in self._repeats(trial):
-            table[PLAIN].append(_figures(self.record.results.get(repeat.key, {}).get("ended"), metric))
-        for tail in tails:
-            for average in ("raw", "swa", "ema"):
-                way = Way(tail.start, tail.lr_schedule, average)
-                table.setdefault(way, []).append(_figures(results[tail.key].get(average), metric))
+        metric = validation_metric(self.experiment.search.metric)
+        table = {PLAIN: [_figures(self._results[job.key].get("ended"), metric) for job in repeats]}
+        for start, lr_schedule in dict.fromkeys((tail.start, tail.lr_schedule) for tail in tails):
+            of_seed = {tail.seed: tail.key for tail in tails if (tail.start, tail.lr_schedule) == (start, lr_schedule)}
+            for average in AVERAGES:
+                measured = [results.get(of_seed.get(seed, ""), {}).get(average) for seed in self.seeds]
+                table[Way(start, lr_schedule, average)] = [_figures(one, metric) for one in measured]
         evidence = compared(plan, table)
-        best = best_way(evidence, maximize)
+        best = best_way(evidence, self.experiment.search.maximize)
         if best is None:
-            raise RetrainFailedError("every way to make the model diverged: lower retrain.learning_rate")
-        return Winner(trial, best, ranked, evidence)
+            raise self._none("ways to make the model", list(results.values()), "lower retrain.learning_rate")
+        return Winner(trial, best, epochs, ranked, evidence)
 
     def _repeats(self, trial: Trial) -> list[Repeat]:
         return [Repeat(trial.number, trial.hparams, seed) for seed in self.seeds]
@@ -126,59 +135,76 @@ class LastMile:
         plan = self.experiment.retrain
         best = trial.best_kept(self.experiment.search.maximize)
         assert best is not None, "a finalist has a checkpoint"
-        needed = dict.fromkeys((way.start, way.lr_schedule) for way in open_ if way.lr_schedule != "none")
+        checkpoint = f"{trial.checkpoints[best[0]]}/{CHECKPOINT_FILE}"
+        rate = tail_learning_rate(plan, trial.hparams)
         return [
             Tail(
                 trial=trial.number,
                 start=start,
                 lr_schedule=lr_schedule,
                 epochs=plan.epochs,
-                learning_rate=tail_learning_rate(plan, trial.hparams),
+                learning_rate=rate,
                 seed=repeat.seed,
-                file=repeat.file if start == "scratch" else f"{trial.checkpoints[best[0]]}/{CHECKPOINT_FILE}",
+                file=repeat.file if start == "scratch" else checkpoint,
             )
-            for start, lr_schedule in needed
+            for start, lr_schedule in dict.fromkeys((way.start, way.lr_schedule) for way in open_)
             for repeat in self._repeats(trial)
-            if start == "checkpoint" or "diverged" not in self.record.results[repeat.key]
+            if lr_schedule != "none" and (start == "checkpoint" or "ended" in self._results[repeat.key])
         ]
 
-    def _mended(self, trial: Trial, tails: list[Tail]) -> None:
-        """Trains finalists again whose weights are needed and gone."""
-        known = self.record.results
-        needed = {tail.file for tail in tails if tail.start == "scratch" and tail.key not in known}
-        gone = [
-            each for each in self._repeats(trial) if each.file in needed and not self.directory.place.exists(each.file)
-        ]
-        self._trained("finalists, whose weights are gone,", gone, anew=True)
+    def _mend(self, repeats: list[Repeat], tails: list[Tail]) -> None:
+        """Trains those again whose last weights `tails` need, and that are gone."""
+        needed = {tail.file for tail in tails if tail.start == "scratch" and tail.key not in self._results}
+        place = self.directory.place
+        gone = [each for each in repeats if each.file in needed and not place.exists(each.file)]
+        for each in gone:
+            del self._results[each.key]
+        self._trained("finalists whose weights are gone", gone)
 
-    def _trained(self, what: str, jobs: list[Any], *, anew: bool = False) -> dict[str, Result]:
+    def _trained(self, what: str, jobs: Sequence[Job]) -> dict[str, Result]:
         """Of every job its result, by key."""
-        left = [job for job in jobs if anew or job.key not in self.record.results]
+        left = [job for job in jobs if job.key not in self._results]
         ended = len(jobs) - len(left)
 
         def done(job: Job, result: Result) -> None:
             nonlocal ended
             ended += 1
-            try:
-                self.record.note_result(job.key, result)
-                self.directory.publish(self.directory.journal)
-            except OSError as error:
-                raise StorageError(f"{self.directory.place.uri} can no longer be written: {error}") from None
-            self._say(f"{what} {ended}/{len(jobs)}: {job.told(result, self.experiment.search.metric)}")
+            self.ran = True
+            self._results[job.key] = result
+            if "failed" not in result:  # that is tried again when the experiment goes on
+                with self._written():
+                    self.record.note_result(job.key, result)
+                    self.directory.publish(self.directory.journal)
+            self._say(f"{what} {ended}/{len(jobs)}: {job.told(result, self.experiment.search)}")
 
         if left:
             self._run(left, done)
-        return self.record.results
+        return {job.key: self._results[job.key] for job in jobs}
+
+    def _none(self, what: str, results: list[Result], repair: str) -> RetrainFailedError:
+        failed = next((each for each in results if "failed" in each), None)
+        if failed is not None:
+            return RetrainFailedError(f"none of the {what} came to its end: {failed['failed']}", failed["traceback"])
+        why = next((each["diverged"] for each in results if "diverged" in each), "a value was no number")
+        return RetrainFailedError(f"all {what} diverged, {why}: {repair}")
+
+    @contextmanager
+    def _written(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StorageError(f"{self.directory.place.uri} can no longer be written: {error}") from None
 
     def tidy(self, winner: Winner) -> None:
         """Deletes the weights of finalists that did not win."""
-        place = self.directory.place
-        kept = {f"{FINALISTS}/{name}" for name in place.list(FINALISTS)} & {r.file for r in self._repeats(winner.trial)}
-        for name in place.list(FINALISTS):
-            if f"{FINALISTS}/{name}" not in kept:
-                place.delete(f"{FINALISTS}/{name}")
+        kept = {each.file for each in self._repeats(winner.trial)}
+        with suppress(OSError):  # a leftover costs space only
+            for name in self.directory.place.list(FINALISTS):
+                if (file := f"{FINALISTS}/{name}") not in kept:
+                    self.directory.place.delete(file)
 
-    def _write(self, winner: Winner, count: int) -> None:
+    def write(self, winner: Winner, count: int) -> None:
+        """winner.yaml: who won of `count` trials, in which way the model is made, and why. Raises StorageError."""
         search = self.experiment.search
         best = winner.trial.best_kept(search.maximize)
         assert best is not None, "a winner has a value"
@@ -198,8 +224,9 @@ class LastMile:
             "finalists": [_finalist_record(each, search.maximize) for each in winner.finalists],
             "evidence": [_evidence_record(row) for row in winner.evidence],
         }
-        to_yaml(record, self.directory.winner)
-        self.directory.publish(self.directory.winner)
+        with self._written():
+            to_yaml(record, self.directory.winner)
+            self.directory.publish(self.directory.winner)
 
 
 def _figures(measured: dict[str, float] | None, metric: str) -> tuple[float, float]:
@@ -210,10 +237,11 @@ def _figures(measured: dict[str, float] | None, metric: str) -> tuple[float, flo
 def _finalist_record(each: Finalist, maximize: bool) -> dict[str, Any]:
     told: dict[str, Any] = {"trial": each.trial.number, "search": each.score, "values": list(each.values)}
     if each.values:
-        told |= {"mean": each.mean, "drop": each.drop(maximize)}
+        told |= {"mean": each.mean, f"mean over {each.trial.epochs} epochs": mean(each.alike)}
+        told["drop"] = each.drop(maximize)
     if each.interval:
         told["interval"] = list(each.interval)
-    return told | ({"diverged": each.diverged} if each.diverged else {})
+    return told | ({"diverged or failed": each.broken} if each.broken else {})
 
 
 def _evidence_record(row: Evidence) -> dict[str, Any]:

@@ -78,6 +78,17 @@ def check(ledger: Path, sealed: Mapping[str, Any]) -> None:
         raise LedgerError(f"{ledger}: {of} that the study knows of is gone or was changed; {_REPAIR}")
 
 
+def second_reading(ledger: Path, model: str) -> LedgerError:
+    """The error where the test set was read, and would be again for `model`, which is to be made anew."""
+    last = read(ledger)[-1:]
+    trial = f" for the model of trial {last[0].made_from['trial']}" if last and last[0].made_from else ""
+    of = f" on {last[0].time}{trial}" if last else ""
+    return LedgerError(
+        f"the test set was read{of}, and {model} is to be made anew: what is chosen after the first reading is not "
+        "blind to it; to read it once more, and have the report say so, add --again"
+    )
+
+
 def readings(ledger: Path, sealed: Mapping[str, Any]) -> int:
     """How often the test set was read, by what is known. Raises LedgerError as `read`."""
     return max(len(read(ledger)), int(sealed.get("readings", 0)))

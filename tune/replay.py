@@ -98,23 +98,23 @@ def _trained(experiment: Experiment, data: TrainingData, trial: Trial, say: Call
     """The metric after each epoch."""
     import torch
 
-    from cifar.callbacks import KeepValues, TellEpochs
+    from cifar.callbacks import EndAfter, KeepValues, TellEpochs
     from cifar.datamodule import ImageDataModule
     from cifar.train import fit
 
     cpus = experiment.resources.cpus_per_trial
     torch.set_num_threads(1 if cpus == "auto" else max(1, int(cpus)))  # sums depend on how they are shared out
     hparams = HParams(**trial.hparams)
-    keep = KeepValues(experiment.search.metric, trial.epochs)
+    keep = KeepValues()
     fit(
         hparams,
         ImageDataModule(experiment.data, data, hparams.batch_size),
         experiment.trainer,
         max_epochs=experiment.scheduler.max_epochs,
         seed=experiment.search.seed,
-        callbacks=[TellEpochs("replay", say), keep],
+        callbacks=[TellEpochs("replay", say), keep, EndAfter(trial.epochs)],
     )
-    return keep.values
+    return {epoch: values[experiment.search.metric] for epoch, values in keep.values.items()}
 
 
 def _noise(metric: str, value: float, count: int) -> float:

@@ -6,7 +6,7 @@ from tune.experiment import versions, write_text
 from tune.objectives import best_figures, in_digits
 from tune.progress import duration
 from tune.summary import Summary, difference, shown, with_interval
-from tune.trainings import validated
+from tune.trainings import validation_metric
 from tune.trials import DEAD
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def _context(summary: Summary) -> dict[str, Any]:
         "epochs": sum(trial.trained for trial in summary.trials),
         "front": [(trial, best_figures(summary.experiment.search, trial)) for trial in summary.front],
         "maximize": summary.experiment.search.maximize,
-        "validated": validated(summary.experiment.search.metric),
+        "validation_metric": validation_metric(summary.experiment.search.metric),
     }
 
 

@@ -84,7 +84,7 @@ def exit_status() -> Iterator[None]:
 def _last_mile(experiment: "Experiment") -> str:
     """What follows the search, in words."""
     from tune.averaging import uncompared, ways
-    from tune.finalists import fresh_seeds
+    from tune.finalists import finalist_count, fresh_seeds
 
     plan, longest = experiment.retrain, experiment.scheduler.max_epochs
     seeds = len(fresh_seeds(plan, experiment.scheduler, experiment.search))
@@ -92,7 +92,7 @@ def _last_mile(experiment: "Experiment") -> str:
     model = max((way.start == "scratch") * longest + (way.lr_schedule != "none") * plan.epochs for way in open_)
     if not seeds:
         return f"{model} of the retrain"
-    few = min(plan.finalists, experiment.trials)
+    few = min(finalist_count(experiment), experiment.trials)
     tails = {(way.start, way.lr_schedule) for way in open_ if way.lr_schedule != "none"} if len(open_) > 1 else ()
     again = few * seeds * longest + len(tails) * seeds * plan.epochs
     trained = f"{few} finalist{'s' * (few != 1)} with {seeds} fresh seed{'s' * (seeds != 1)}"

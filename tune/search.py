@@ -18,7 +18,7 @@ from ray.tune.experiment import Trial as RayTrial
 from cifar.errors import UserError
 from tune.cluster import Share, slots_now
 from tune.conductor import Conductor
-from tune.errors import InterruptedSearchError, StorageError
+from tune.errors import InterruptedSearchError, StorageError, is_out_of_memory
 from tune.experiment import ExperimentDir, command_line
 from tune.images import SharedImages
 from tune.interrupts import graceful
@@ -107,7 +107,7 @@ class Recorder(ray_tune.Callback):
         first_line = (str(cause).strip().splitlines() or [""])[0]
         if lost := _lost(cause, trace):
             self.conductor.lost(number, lost, counts=not getattr(cause, "preempted", False))
-        elif self.shares_gpu and _no_memory(cause) and not self.conductor.trials[number].alone:
+        elif self.shares_gpu and is_out_of_memory(cause) and not self.conductor.trials[number].alone:
             self.conductor.crowded_out(number)
         elif cause and (is_storage_trouble(cause) or (isinstance(cause, OSError) and self._unwritable())):
             self.conductor.trouble = self.conductor.trouble or OSError(first_line)
@@ -242,11 +242,6 @@ def _cause(trial: RayTrial) -> Exception | None:
         return RuntimeError(f"an error that cannot be read here ({broken})")
     cause: Exception = getattr(error, "cause", None) or error
     return cause
-
-
-def _no_memory(cause: Exception | None) -> bool:
-    """Whether a device had none left, as torch, CUDA, cuBLAS or cuDNN tell it. By words, as the driver has no torch."""
-    return isinstance(cause, RuntimeError) and bool(re.search("out of memory|ALLOC_FAILED", str(cause)))
 
 
 def _lost(cause: Exception | None, words: str) -> str:

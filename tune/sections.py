@@ -1,6 +1,6 @@
 """The sections of the experiment file that belong to the service: what each field means, and its bounds. Pure."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
@@ -10,6 +10,7 @@ from tune.space import Scalar
 
 Auto = Literal["auto"]
 Average = Literal["raw", "swa", "ema"]  # as cifar.averaging, which needs torch
+AVERAGES: tuple[Average, ...] = get_args(Average)
 Mode = Literal["min", "max"]
 Sampler = Literal["gp", "tpe", "plain_gp", "plain_tpe", "cmaes", "nsga2", "qmc", "random", "grid"]
 Point = dict[Annotated[str, BeforeValidator(str)], Scalar]  # a name that is no text is unknown, as another would be
@@ -147,7 +148,11 @@ class SearchConfig(Section):
         Field(gt=0, description="Seconds without a report after which a trial is taken for hung, killed and retried"),
     ] = None
     keep_checkpoints: Annotated[
-        int, Field(ge=1, description="How many ended trials, the best ones, keep their best checkpoint")
+        int,
+        Field(
+            ge=1,
+            description="How many of the best ended trials keep their best checkpoint; at least retrain.finalists",
+        ),
     ] = 10
     seed: Annotated[int, Field(ge=0, lt=2**32, description="Of the sampler and of every training")] = 0
 

@@ -72,7 +72,7 @@ def _prepared(
 
     from cifar import sources
     from tune import experiment as experiments
-    from tune import images, spec
+    from tune import images, ledger, spec
     from tune.open_study import check_study
     from tune.resume import check_same, reopen
     from tune.study_storage import absolute_url
@@ -97,6 +97,8 @@ def _prepared(
     if experiment.data.source != "digits":  # trials run in other folders
         rooted = experiment.data.model_copy(update={"root": str(sources.resolved_root(experiment.data))})
         experiment = replace(experiment, data=rooted)
+    if mode == "retrain" and not where.again and ledger.read(directory.ledger):
+        raise ledger.second_reading(directory.ledger, "the model")
     before = None if mode == "new" else check_same(directory, experiment, data.fingerprint, where.study)
     return _Job(experiment, directory, data, where, mode, before), console
 
@@ -165,10 +167,7 @@ def _made(job: _Job, nodes: "list[Node]", share: "Share", study: str, console: "
         trials = _known(job, record)
     else:
         trials, share = _searched(job, shared, nodes, share, tracked, record, console)
-    began = time.monotonic()
     winner, made, fresh = _retrained(job, shared, nodes, share, tracked, record, trials, console)
-    if fresh:
-        record.retrain_seconds = time.monotonic() - began
     # one that was made before may have a reading since the last seal, noted before a kill
     if fresh or ledger.holds(directory.ledger, record.test_readings):
         record.test_readings = ledger.seal(directory.ledger, record.test_readings, made.test.reading)
@@ -209,8 +208,7 @@ def _opened(job: _Job, console: "Console") -> "tuple[Tracking, StudyRecord]":
         ledger.check(directory.ledger, record.test_readings)
     if job.mode == "retry":
         notes.append(f"failed trials that run again: {record.repeat_failed()}")
-    more = job.mode == "retry" or len(record.ended()) < experiment.trials
-    if record.test_readings and not job.where.again and more and job.mode != "retrain":
+    if record.test_readings and not job.where.again:
         notes.append("the test set was read already: to make a model of another winner, --again will be needed")
     for line in filter(None, [note, *notes]):
         console.print(line, markup=False, soft_wrap=True)
@@ -259,7 +257,7 @@ def _known(job: _Job, record: "StudyRecord") -> "list[Trial]":
         )
     search = experiment.search
     order = partial(in_order, search)
-    place, limit = job.directory.place, search.keep_checkpoints
+    place, limit = job.directory.place, experiment.kept_checkpoints
     Checkpoints(place, limit, maximize=search.maximize, in_order=order).recall(trials)
     return trials
 
@@ -283,15 +281,18 @@ def _retrained(
 ) -> "tuple[Winner, Made, bool]":
     """The winner and its model, and whether that was made now."""
     from tune import winner as winners
+    from tune.experiment import command_line
     from tune.final import make_model
     from tune.jobs import run_jobs
     from tune.last_mile import LastMile
 
     experiment, directory, anew = job.experiment, job.directory, job.mode == "retrain"
+    began, before = time.monotonic(), 0.0 if anew else record.retrain_seconds
 
     def train(jobs: Any, done: Any) -> None:
         run_jobs(jobs, experiment, shared, directory, tracked, share, done)
 
+    fresh, mile = False, None
     try:
         with _told(console) as say:
             mile = LastMile(experiment, directory, record, train, say)
@@ -300,21 +301,27 @@ def _retrained(
                 raise SearchFailedError("no trial has both a value and a checkpoint", "")
             made = None if anew else winners.already_made(experiment, winner, directory)
             if made is not None:
-                return winner, made, False
+                mile.write(winner, len(trials))
+                return winner, made, fresh
             readings = winners.check_unread(
                 experiment, winner, directory, record.test_readings, again=job.where.again, anew=anew
             )
+            mile.write(winner, len(trials))
             alone = job.where.address is None and experiment.retrain.devices == 1  # with the machine to itself
             cpus = max(node.cpus for node in nodes) if alone else share.cpus
+            fresh = True
             train_it = anew or winners.reading_of(experiment, winner, directory) is None
             common = (experiment, shared, winner, directory, tracked, readings)
             made = make_model(*common, cpus, share.gpus, say, train=train_it)
             mile.tidy(winner)
     except RetrainFailedError as error:
-        message = f"the retrain failed: {error}; what the search and the finalists gave is kept, and --resume goes on"
+        message = f"the retrain failed: {error}; what the trials gave is kept, to go on: {command_line(resume=True)}"
         raise RetrainFailedError(message, error.traceback) from None
+    finally:
+        if fresh or (mile and mile.ran):
+            record.retrain_seconds = before + time.monotonic() - began
     directory.fetch()
-    return winner, made, True
+    return winner, made, fresh
 
 
 def _failure(trials: "list[Trial]", traceback: str) -> Exception:

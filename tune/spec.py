@@ -43,6 +43,12 @@ class Experiment:
         points = grid_size(self.space) if self.search.sampler == "grid" else None
         return min(self.search.trials, points or self.search.trials)
 
+    @property
+    def kept_checkpoints(self) -> int:
+        """How many ended trials keep a checkpoint: no fewer than are to be finalists."""
+        finalists = self.retrain.finalists if self.retrain.seeds != 0 else 1
+        return max(self.search.keep_checkpoints, finalists)
+
     def to_dict(self) -> dict[str, Any]:
         """The experiment as a file that `load` reads back to an equal one."""
         sections = {name: getattr(self, name).model_dump() for name in SECTIONS}

@@ -13,14 +13,14 @@ from rich.text import Text
 from cifar.hparams import only_with
 from tune.evaluation import ClassFigures, Evaluation
 from tune.experiment import ExperimentDir
-from tune.finalists import mean_interval
+from tune.finalists import Finalist, mean_interval
 from tune.last_mile import Winner
 from tune.objectives import best_figures, front, in_digits
 from tune.points import in_effect
 from tune.progress import duration
 from tune.space import Constant
 from tune.spec import Experiment
-from tune.trainings import validated
+from tune.trainings import validation_metric
 from tune.trials import Trial
 
 
@@ -57,13 +57,15 @@ class Summary:
         return best
 
     @property
-    def validated(self) -> tuple[float, str]:
-        """The best estimate of the model's metric that does without the test set, and what it is."""
+    def estimate(self) -> tuple[float, str]:
+        """What is known of the model's metric without the test set, and what it is."""
         metric, winner = self.experiment.search.metric, self.winner
         if winner.chosen:
-            return winner.chosen.mean, f"the mean {validated(metric)} of {len(winner.chosen.values)} models made so"
+            made = f"{len(winner.chosen.values)} models made so, the best of {len(winner.evidence)} ways"
+            return winner.chosen.mean, f"the mean {validation_metric(metric)} of {made}"
         if winner.finalist:
-            return winner.finalist.mean, f"the mean {metric} over {len(winner.finalist.values)} fresh seeds"
+            seeds = len(winner.finalist.values)
+            return winner.finalist.mean, f"the mean {metric} over {seeds} fresh seed{'s' * (seeds != 1)}"
         return self.best[1], f"the winner's {metric}"
 
     @property
@@ -128,7 +130,7 @@ class Summary:
         if test.augmented:
             told["with augmentation"] = f"{test.augmented}: flips and shifts as in training, averaged"
         if search.metric == "val_accuracy":
-            value, of = self.validated
+            value, of = self.estimate
             told["gap"] = f"{100 * (test.accuracy - value):+.2f} points from {of}"
         if test.calibration_error is not None:
             points = f"{100 * test.calibration_error:.2f} points between the probability given"
@@ -139,33 +141,34 @@ class Summary:
 
     def about_the_winner(self) -> dict[str, str]:
         """What the last mile found, by name: what was not trained is left out."""
-        winner, metric, maximize = self.winner, self.experiment.search.metric, self.experiment.search.maximize
         told = {}
-        if (finalist := winner.finalist) is not None:
-            count = len(finalist.values)
-            drop = finalist.drop(maximize)
-            flattered = (
-                f"the search flattered it by {drop:.4f}" if drop > 0 else f"{-drop:.4f} better than in the search"
-            )
-            told["over seeds"] = (
-                f"{with_interval(finalist.mean, finalist.interval, metric)}, {count} fresh seeds; {flattered}"
-            )
-        told["made"] = f"{winner.way}{self._averaged()}"
+        if (finalist := self.winner.finalist) is not None:
+            value = with_interval(finalist.mean, finalist.interval, self.experiment.search.metric)
+            seeds = f"{len(finalist.values)} fresh seed{'s' * (len(finalist.values) != 1)}"
+            broken = f", {finalist.broken} more diverged or failed" if finalist.broken else ""
+            told["over seeds"] = f"{value}, {seeds}{broken}"
+            told["drop"] = f"{self._flattered(finalist)}, over {self.trial.epochs} epochs as the trial had"
+        told["made"] = f"{self.winner.way}{self._averaged()}"
         return told
+
+    def _flattered(self, finalist: Finalist) -> str:
+        drop = finalist.drop(self.experiment.search.maximize)
+        if abs(drop) < 5e-5:
+            return "the search's score was as those with fresh seeds"
+        return f"the search's score was {abs(drop):.4f} {'better' if drop > 0 else 'worse'} than with fresh seeds"
 
     def _averaged(self) -> str:
         """What the average brought, in words."""
         row = self.winner.chosen
         if row is None:
             return ""
-        metric = validated(self.experiment.search.metric)
-        told = f": {metric} {row.mean:.4f}"
+        told = f": {validation_metric(self.experiment.search.metric)} {row.mean:.4f}"
         if row.against_raw:
             return f"{told}, {difference(row.against_raw)} than the last weights"
-        best = [
-            other for other in self.winner.evidence if other.way.average != "raw" and other.way.start == row.way.start
-        ]
-        return f"{told}; no average was better, so none is used" if best else told
+        averages = [other for other in self.winner.evidence if other.open and other.way.average != "raw"]
+        if averages:
+            return f"{told}; no average was better, so none is used"
+        return f"{told}; no average is used, as retrain.average says"
 
 
 def with_interval(value: float, interval: tuple[float, float] | None, metric: str) -> str:

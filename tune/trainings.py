@@ -1,6 +1,5 @@
 """The trainings of the last mile, each on the training split, and what each leaves for the choice."""
 
-import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,23 +11,26 @@ from cifar.errors import DivergedError
 from cifar.hparams import HParams
 from tune.averaging import Start
 from tune.experiment import ExperimentDir
-from tune.sections import RetrainConfig
+from tune.sections import AVERAGES, RetrainConfig, SearchConfig
 from tune.spec import Experiment
 from tune.tracking import Tracking, loggers
 
 if TYPE_CHECKING:
     from cifar.sources import TrainingData
 
+AUTO_LEARNING_RATE = 0.1  # of the winner's: the published recipe averages at 0.01 after a one-cycle peak of 0.1
 FINALISTS = "finalists"  # the folder in an experiment directory that has their weights
 Result = dict[str, Any]
+
+
+def _broken(result: Result) -> str:
+    """Why there is nothing of it, in words; empty if there is."""
+    return next((f"{how}, {result[how]}" for how in ("diverged", "failed") if how in result), "")
 
 
 def tail_learning_rate(plan: RetrainConfig, hparams: Mapping[str, Any]) -> float:
     """The first learning rate of the epochs that are averaged."""
     return hparams["learning_rate"] * AUTO_LEARNING_RATE if plan.learning_rate == "auto" else plan.learning_rate
-
-
-AUTO_LEARNING_RATE = 0.1  # of the winner's: the published recipe averages at 0.01 after a one-cycle peak of 0.1
 
 
 @dataclass(frozen=True)
@@ -52,15 +54,15 @@ class Repeat:
     def train(
         self, experiment: Experiment, data: "TrainingData", directory: ExperimentDir, tracking: Tracking
     ) -> Result:
-        """The best value of the metric and its epoch, and what the last weights give on the validation images."""
+        """The metric after each epoch, and what the last weights give on the validation images."""
         from cifar.callbacks import KeepValues
         from cifar.datamodule import ImageDataModule
         from cifar.train import fit, save, validate
 
-        began, longest = time.monotonic(), experiment.scheduler.max_epochs
+        began = time.monotonic()
         hparams = HParams(**self.hparams)
         module = ImageDataModule(experiment.data, data, hparams.batch_size)
-        keep = KeepValues(experiment.search.metric, longest)
+        keep = KeepValues()
         name = f"{self.trial:05d}-seed-{self.seed}"
         try:
             with loggers(tracking, name, directory.trials / name, hparams) as made:
@@ -68,25 +70,30 @@ class Repeat:
                     hparams,
                     module,
                     experiment.trainer,
-                    max_epochs=longest,
+                    max_epochs=experiment.scheduler.max_epochs,
                     seed=self.seed,
                     loggers=made,
                     callbacks=[keep],
                 )
         except DivergedError as error:
             return {"diverged": str(error), "seconds": time.monotonic() - began}
+        if broken := keep.not_finite():
+            return {"diverged": broken, "seconds": time.monotonic() - began}
         ended = validate(model, module, experiment.trainer)
         with TemporaryDirectory() as folder:
             file = Path(folder) / "weights.ckpt"
             save(model, file)
             directory.place.upload(file, self.file)
-        finite = {epoch: value for epoch, value in keep.values.items() if math.isfinite(value)}
-        best = (max if experiment.search.maximize else min)(finite, key=lambda epoch: finite[epoch])
-        return {"value": finite[best], "epoch": best, "ended": ended, "seconds": time.monotonic() - began}
+        curve = [values[experiment.search.metric] for values in keep.values.values()]
+        return {"curve": curve, "ended": ended, "seconds": time.monotonic() - began}
 
-    def told(self, result: Result, metric: str) -> str:
+    def told(self, result: Result, search: SearchConfig) -> str:
         """In a line for the user."""
-        became = result.get("diverged") or f"{metric} {result['value']:.4f} at epoch {result['epoch']}"
+        became = _broken(result)
+        if not became:
+            curve = result["curve"]
+            best = (max if search.maximize else min)(curve)
+            became = f"{search.metric} {best:.4f} at epoch {curve.index(best) + 1} of {len(curve)}"
         return f"trial {self.trial} again, seed {self.seed}: {became}"
 
 
@@ -137,15 +144,18 @@ class Tail:
         figures: Result = {name: validate(each, module, experiment.trainer) for name, each in models.items()}
         return {**figures, "seconds": time.monotonic() - began}
 
-    def told(self, result: Result, metric: str) -> str:
+    def told(self, result: Result, search: SearchConfig) -> str:
         """In a line for the user."""
         begun = "afresh" if self.start == "scratch" else "from the checkpoint"
-        became = result.get("diverged") or ", ".join(
-            f"{name} {result[name][validated(metric)]:.4f}" for name in ("raw", "swa", "ema")
+        became = _broken(result) or ", ".join(
+            f"{name} {result[name][validation_metric(search.metric)]:.4f}" for name in AVERAGES
         )
         return f"{self.lr_schedule} tail, {begun}, seed {self.seed}: {became}"
 
 
-def validated(metric: str) -> str:
+def validation_metric(metric: str) -> str:
     """The metric on the validation images, by which weights are chosen whatever the search looked at."""
     return f"val_{metric.partition('_')[2]}"
+
+
+Job = Repeat | Tail

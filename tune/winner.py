@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cifar.hparams import HParams
-from tune.errors import LedgerError
 from tune.evaluation import Evaluation, evaluate
 from tune.experiment import ExperimentDir, whole, write_text
 from tune.last_mile import Winner
-from tune.ledger import Reading, file_hash, read, readings
+from tune.ledger import Reading, file_hash, read, readings, second_reading
 from tune.spec import Experiment
 from tune.tracking import Tracking, loggers
 from tune.trainings import tail_learning_rate
@@ -82,14 +81,7 @@ def check_unread(
     """
     before = readings(directory.ledger, sealed)
     if before and not again and (anew or reading_of(experiment, winner, directory) is None):
-        last = read(directory.ledger)[-1:]
-        trial = f" for the model of trial {last[0].made_from['trial']}" if last and last[0].made_from else ""
-        of = f" on {last[0].time}{trial}" if last else ""
-        raise LedgerError(
-            f"the test set was read{of}, and the model of trial {winner.trial.number} is to be made anew: what is "
-            "chosen after the first reading is not blind to it; to read it once more, and have the report say so, add "
-            "--again"
-        )
+        raise second_reading(directory.ledger, f"the model of trial {winner.trial.number}")
     return before
 
 
@@ -125,7 +117,7 @@ def train_model(
     hparams, way, plan = HParams(**winner.trial.hparams), winner.way, experiment.retrain
     module = ImageDataModule(experiment.data, data, hparams.batch_size, everything=plan.on == "train+validation")
     if way.start == "scratch":
-        model = _trained_afresh(experiment, hparams, module, directory, tracking, say, parallel)
+        model = _trained_afresh(experiment, hparams, winner.epochs, module, directory, tracking, say, parallel)
     else:
         epoch, _ = _best(experiment, winner)
         with directory.place.opened(f"{winner.trial.checkpoints[epoch]}/{CHECKPOINT_FILE}") as file:
@@ -147,7 +139,9 @@ def train_model(
         model = averages[way.average]
     if parallel and not parallel.first:
         return
-    (directory.model / "model.onnx").unlink(missing_ok=True)  # of an earlier one, if this cannot be exported
+    onnx = directory.model / "model.onnx"  # of an earlier one, if this cannot be exported
+    onnx.unlink(missing_ok=True)
+    directory.place.delete(onnx.relative_to(directory.path).as_posix())
     with whole(directory.model / "model.ckpt") as file:
         save(model, file)
     directory.publish(directory.model / "model.ckpt")
@@ -156,13 +150,14 @@ def train_model(
 def _trained_afresh(
     experiment: Experiment,
     hparams: HParams,
+    epochs: int,
     module: "ImageDataModule",
     directory: ExperimentDir,
     tracking: Tracking | None,
     say: Say,
     parallel: "Parallel | None",
 ) -> "ImageClassifier":
-    from cifar.callbacks import TellEpochs
+    from cifar.callbacks import EndAfter, TellEpochs
     from cifar.train import fit
 
     with loggers(tracking, "afresh", directory.model / "tensorboard" / "afresh", hparams) as made:
@@ -173,7 +168,7 @@ def _trained_afresh(
             max_epochs=experiment.scheduler.max_epochs,
             seed=experiment.search.seed,
             loggers=made,
-            callbacks=[TellEpochs("training afresh", say)],
+            callbacks=[TellEpochs("training afresh", say), EndAfter(epochs)],
             parallel=parallel,
         )
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cifar import callbacks
-from cifar.callbacks import StopAtNonFinite, TellEpochs, draw_predictions
+from cifar.callbacks import EndAfter, KeepValues, StopAtNonFinite, TellEpochs, draw_predictions
 from cifar.classifier import ImageClassifier
 from cifar.config import TrainerConfig
 from cifar.errors import DivergedError
@@ -214,3 +214,20 @@ def test_a_gpu_is_not_waited_for():
     with pytest.raises(DivergedError, match="train_loss was nan at epoch 1, step 2"):
         coming.check()
     assert coming.has_come()
+
+
+def test_what_a_training_logs_is_kept_epoch_by_epoch(make_data, tiny):
+    keep = KeepValues()
+    fit(tiny, make_data(), CPU, max_epochs=2, seed=0, callbacks=[keep])
+    assert list(keep.values) == [1, 2]
+    assert set(keep.values[1]) == {"train_loss", "train_accuracy", "val_loss", "val_accuracy"}
+    assert keep.not_finite() == ""
+    keep.values[2]["val_loss"] = math.inf
+    assert keep.not_finite() == "val_loss was inf at epoch 2"
+
+
+def test_a_training_that_ends_early_is_the_beginning_of_the_whole_one(make_data, tiny):
+    whole, begun = KeepValues(), KeepValues()
+    fit(tiny, make_data(), CPU, max_epochs=3, seed=0, callbacks=[whole])
+    fit(tiny, make_data(), CPU, max_epochs=3, seed=0, callbacks=[begun, EndAfter(2)])
+    assert begun.values == {epoch: whole.values[epoch] for epoch in (1, 2)}

@@ -135,7 +135,7 @@ def test_those_that_were_not_promoted_end_with_their_standing(session):
 
 def test_what_can_no_longer_be_promoted_ends_at_once_and_leaves_no_checkpoint(session):
     values = [[level] * 4 for level in (0.5, 0.9, 0.8, 0.7, 0.65, 0.6)]
-    one = session(*PROMOTE, "search.trials=6", "search.keep_checkpoints=1", value=values)
+    one = session(*PROMOTE, "search.trials=6", "search.keep_checkpoints=1", "retrain.seeds=0", value=values)
     while 5 not in one.trials or not one.trials[5].values:
         assert one.trials.get(0) is None or one.trials[0].state != "stopped", "three of six may pass, and two may die"
         one.fill()
@@ -145,6 +145,12 @@ def test_what_can_no_longer_be_promoted_ends_at_once_and_leaves_no_checkpoint(se
     ended = {number: state for number, (state, _) in states(one).items()}
     assert ended == {0: "stopped", 1: "completed", **dict.fromkeys(range(2, 6), "stopped")}
     assert one.kept() == {1: [4]}
+
+
+def test_as_many_trials_keep_a_checkpoint_as_are_to_be_finalists(session):
+    values = [[level] for level in (0.5, 0.9, 0.8, 0.7)]
+    fields = ("scheduler.type=none", "scheduler.max_epochs=1", "search.trials=4", "search.keep_checkpoints=1")
+    assert session(*fields, "retrain.finalists=2", value=values).run().kept() == {1: [1], 2: [1]}
 
 
 @pytest.mark.parametrize("broken", ["val_loss was nan at epoch 2", ""])

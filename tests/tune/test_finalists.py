@@ -23,31 +23,40 @@ def test_no_hparams_are_trained_twice():
 
 
 def test_the_mean_over_seeds_decides_and_the_drop_is_what_the_search_flattered():
-    lucky, steady = trial(0, {1: 0.99}), trial(1, {1: 0.95})
-    first, second = finalists([lucky, steady], {0: [0.90, 0.92], 1: [0.94, 0.95]}, maximize=True)
+    lucky, steady = trial(0, {1: 0.98, 2: 0.99}), trial(1, {1: 0.9, 2: 0.95})
+    curves = {0: [[0.9, 0.8], [0.7, 0.92]], 1: [[0.1, 0.94], [0.2, 0.95]]}
+    first, second = finalists([lucky, steady], curves, maximize=True)
     assert (first.trial, second.trial) == (steady, lucky)
     assert first.drop(maximize=True) == pytest.approx(0.005)
     assert second.drop(maximize=True) == pytest.approx(0.08)
     assert (second.score, second.mean) == (0.99, pytest.approx(0.91))
 
 
+def test_the_score_of_a_trial_that_was_stopped_is_held_against_as_many_epochs():
+    stopped = trial(0, {1: 0.5, 2: 0.7}, state="stopped")
+    (only,) = finalists([stopped], {0: [[0.4, 0.66, 0.9], [0.5, 0.64, 0.8]]}, maximize=True)
+    assert only.values == (0.9, 0.8)
+    assert only.alike == (0.66, 0.64)
+    assert only.drop(maximize=True) == pytest.approx(0.05), "not the two tenths that it had no time for"
+
+
 def test_a_loss_is_better_when_it_is_lower():
     trials = [trial(0, {1: 0.2}), trial(1, {1: 0.3})]
-    first, second = finalists(trials, {0: [0.5, 0.6], 1: [0.3, 0.4]}, maximize=False)
+    first, second = finalists(trials, {0: [[0.5], [0.6]], 1: [[0.3], [0.4]]}, maximize=False)
     assert first.trial.number == 1
     assert second.drop(maximize=False) == pytest.approx(0.35)
 
 
-def test_one_that_diverged_with_a_seed_comes_after_all_that_did_not():
+def test_one_that_broke_off_with_a_seed_comes_after_all_that_did_not():
     trials = [trial(0, {1: 0.99}), trial(1, {1: 0.9}), trial(2, {1: 0.8})]
-    ranked = finalists(trials, {0: [0.99, None], 1: [0.7, 0.7], 2: [None, None]}, maximize=True)
-    assert [(each.trial.number, each.diverged) for each in ranked] == [(1, 0), (0, 1), (2, 2)]
+    ranked = finalists(trials, {0: [[0.99], None], 1: [[0.7], [0.7]], 2: [None, None]}, maximize=True)
+    assert [(each.trial.number, each.broken) for each in ranked] == [(1, 0), (0, 1), (2, 2)]
     assert ranked[2].values == ()
 
 
 def test_equal_means_leave_the_order_of_the_search():
     trials = [trial(3, {1: 0.9}), trial(1, {1: 0.8})]
-    assert numbers(each.trial for each in finalists(trials, {3: [0.5], 1: [0.5]}, maximize=True)) == [3, 1]
+    assert numbers(each.trial for each in finalists(trials, {3: [[0.5]], 1: [[0.5]]}, maximize=True)) == [3, 1]
 
 
 def test_published_values_of_students_interval():

@@ -64,7 +64,9 @@ class Mile:
             done(job, job.train(self.experiment, self.data, self.directory, TRACKING))
 
     def winner(self):
-        return self.mile.winner(self.trials)
+        winner = self.mile.winner(self.trials)
+        self.mile.write(winner, len(self.trials))
+        return winner
 
 
 @pytest.fixture
@@ -160,6 +162,56 @@ def test_weights_that_are_gone_are_made_again_where_tails_need_them(mile):
     assert repeated == [f"finalist {winner.trial.number} seed 1"]
 
 
+def failing(session, key):
+    """Makes one training of the session raise."""
+    train = session.mile._run
+
+    def run(jobs, done):
+        for job in jobs:
+            if key in job.key:
+                done(job, {"failed": "ValueError: no luck", "traceback": "Traceback: here"})
+            else:
+                train([job], done)
+
+    session.mile._run = run
+    return session
+
+
+def test_one_that_fails_does_not_win_and_is_tried_again_when_the_experiment_goes_on(mile):
+    session = failing(mile("retrain.lr_schedule=none"), "finalist 1 seed 2")
+    winner = session.winner()
+    assert winner.trial.number == 0
+    assert [(each.trial.number, each.broken, len(each.values)) for each in winner.finalists] == [(0, 0, 2), (1, 1, 1)]
+    assert any(line.endswith("trial 1 again, seed 2: failed, ValueError: no luck") for line in session.said)
+    again = mile("retrain.lr_schedule=none")
+    again.winner()
+    assert again.ran == ["finalist 1 seed 2"]
+
+
+def test_where_all_fail_the_error_is_that_of_the_first(mile):
+    with pytest.raises(
+        RetrainFailedError, match="none of the finalists came to its end: ValueError: no luck"
+    ) as caught:
+        failing(mile(), "finalist").winner()
+    assert caught.value.traceback == "Traceback: here"
+
+
+def test_a_tail_that_fails_costs_its_ways_alone(mile):
+    winner = failing(mile("retrain.start=scratch"), "cosine, 2 epochs, learning_rate 0.0003, seed 1").winner()
+    unsound = {row.way for row in winner.evidence if not row.sound}
+    assert unsound in (set(), {Way("scratch", "cosine", average) for average in ("raw", "swa", "ema")})
+    assert winner.way not in unsound
+
+
+def test_a_training_afresh_is_as_long_as_those_that_stopped_early(mile):
+    whole = mile("retrain.lr_schedule=none").winner()
+    assert whole.epochs == 2
+    early = mile("retrain.lr_schedule=none", "trainer.early_stopping={monitor: train_loss, patience: 1}")
+    stopped = {"curve": [0.5], "ended": {"val_accuracy": 0.5, "val_loss": 1.0}}
+    early.mile._results.update({f"finalist {trial} seed {seed}": stopped for trial in (0, 1) for seed in (1, 2)})
+    assert early.winner().epochs == 1
+
+
 def test_without_seeds_the_best_of_the_search_wins_as_it_is(mile):
     session = mile("retrain.seeds=0")
     winner = session.winner()
@@ -173,8 +225,8 @@ def test_a_finalist_that_diverges_does_not_win(mile):
     session.trials[1].hparams.update(DIVERGES)
     winner = session.winner()
     assert winner.trial.number == 0
-    assert [each.diverged for each in winner.finalists] == [0, 2]
-    assert "diverged" in yaml_file.read(session.directory.winner)[0]["finalists"][1]
+    assert [each.broken for each in winner.finalists] == [0, 2]
+    assert "diverged or failed" in yaml_file.read(session.directory.winner)[0]["finalists"][1]
     assert any("train_loss was" in line for line in session.said)
 
 
@@ -182,7 +234,10 @@ def test_where_all_diverge_the_error_says_so(mile):
     session = mile()
     for trial in session.trials:
         trial.hparams.update(DIVERGES)
-    with pytest.raises(RetrainFailedError, match="every training of the finalists with a fresh seed diverged"):
+    with pytest.raises(
+        RetrainFailedError,
+        match=r"all finalists diverged, .*: set retrain\.finalists higher, or retrain\.seeds to 0",
+    ):
         session.winner()
 
 

@@ -67,7 +67,7 @@ def test_the_plan_without_early_stopping(run):
 
 
 NINE = ("scheduler.max_epochs=9", "scheduler.grace_period=1", "scheduler.reduction_factor=3")
-RETRAIN = ("retrain.epochs=8", "retrain.start=checkpoint", "retrain.seeds=0")
+RETRAIN = ("retrain.epochs=8", "retrain.start=checkpoint", "retrain.finalists=3", "retrain.seeds=0")
 GRID = ("search.sampler=grid", "space={translate: {type: int, lower: 0, upper: 4}}")
 
 

@@ -197,6 +197,33 @@ def test_an_experiment_written_out_is_read_back_equal(experiment_file, tmp_path,
             "retrain: {on: trian}",
             "retrain.on: got 'trian', must be one of train+validation, train; did you mean 'train'?",
         ),
+        (
+            "retrain: {finalists: 0}",
+            "search.yaml:5:22: retrain.finalists: got 0, must be at least 1",
+        ),
+        (
+            "retrain: {start: chekpoint}",
+            "retrain.start: got 'chekpoint', must be one of checkpoint, scratch, auto; did you mean 'checkpoint'?",
+        ),
+        (
+            "retrain: {lr_schedule: none, average: swa}",
+            "retrain.average: got 'swa', has no epochs to average with retrain.lr_schedule none: use raw, or constant or "
+            "cosine there",
+        ),
+        (
+            "retrain: {lr_schedule: none, start: checkpoint}",
+            "retrain.start: got 'checkpoint', trains nothing with retrain.lr_schedule none: use scratch, or constant or "
+            "cosine there",
+        ),
+        (
+            "scheduler: {type: pbt}\nretrain: {lr_schedule: none}",
+            "retrain.lr_schedule: got 'none', trains the HParams afresh alone, and pbt changes them in mid-training: use "
+            "constant or cosine",
+        ),
+        (
+            "scheduler: {type: pbt}\nretrain: {seeds: 2}",
+            "retrain.seeds: got 2, must be 0 with scheduler.type pbt, which changes HParams in mid-training: leave it out",
+        ),
         ("retrain: {learning_rate: 1e-3x}", "retrain.learning_rate: got '1e-3x', must be a number, or auto"),
         ("tracking: {wandb: on}", "search.yaml:5:19: tracking.wandb: got 'on', must be one of off, online, offline"),
         ("tracking: {project: ''}", "search.yaml:5:21: tracking.project: got '', must not be empty"),
