@@ -247,21 +247,21 @@ class RetrainConfig(Section):
         ),
     ] = "auto"
     start: Annotated[
-        Literal["checkpoint", "scratch"] | Auto,
+        Literal["auto", "checkpoint", "scratch"],
         Field(
             description="From the winner's best checkpoint, or its HParams afresh at full length first; auto: what is "
             "better on the validation images"
         ),
     ] = "auto"
     average: Annotated[
-        Average | Auto,
+        Literal["auto", "raw", "swa", "ema"],
         Field(
             description="The model's weights: raw, the last ones; swa, the average of those after each epoch; ema, an "
             "exponential average over the steps; auto: what is best on the validation images"
         ),
     ] = "auto"
     lr_schedule: Annotated[
-        Literal["none", "constant", "cosine"] | Auto,
+        Literal["auto", "none", "constant", "cosine"],
         Field(
             description="Course of the learning rate over the epochs that are averaged; none: no such epochs; auto: "
             "what is best on the validation images"

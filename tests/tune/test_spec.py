@@ -203,26 +203,17 @@ def test_an_experiment_written_out_is_read_back_equal(experiment_file, tmp_path,
         ),
         (
             "retrain: {start: chekpoint}",
-            "retrain.start: got 'chekpoint', must be one of checkpoint, scratch, auto; did you mean 'checkpoint'?",
+            "retrain.start: got 'chekpoint', must be one of auto, checkpoint, scratch; did you mean 'checkpoint'?",
         ),
         (
             "retrain: {lr_schedule: none, average: swa}",
-            "retrain.average: got 'swa', has no epochs to average with retrain.lr_schedule none: use raw, or constant or "
-            "cosine there",
+            "retrain.average: got 'swa', has no epochs to average with retrain.lr_schedule none: use raw, or constant "
+            "or cosine there",
         ),
         (
             "retrain: {lr_schedule: none, start: checkpoint}",
-            "retrain.start: got 'checkpoint', trains nothing with retrain.lr_schedule none: use scratch, or constant or "
-            "cosine there",
-        ),
-        (
-            "scheduler: {type: pbt}\nretrain: {lr_schedule: none}",
-            "retrain.lr_schedule: got 'none', trains the HParams afresh alone, and pbt changes them in mid-training: use "
-            "constant or cosine",
-        ),
-        (
-            "scheduler: {type: pbt}\nretrain: {seeds: 2}",
-            "retrain.seeds: got 2, must be 0 with scheduler.type pbt, which changes HParams in mid-training: leave it out",
+            "retrain.start: got 'checkpoint', trains nothing with retrain.lr_schedule none: use scratch, or constant "
+            "or cosine there",
         ),
         ("retrain: {learning_rate: 1e-3x}", "retrain.learning_rate: got '1e-3x', must be a number, or auto"),
         ("tracking: {wandb: on}", "search.yaml:5:19: tracking.wandb: got 'on', must be one of off, online, offline"),
@@ -297,6 +288,18 @@ def test_settings_that_suit_one_another(experiment_file, space, more):
             "search: {sampler: cmaes}\nscheduler: {type: none}",
             "search.sampler: got 'cmaes', needs at least two numbers to search, and space has 1: "
             "add a float or int domain, or use gp",
+        ),
+        (
+            NUMBERS,
+            "scheduler: {type: pbt}\nretrain: {lr_schedule: none}",
+            "retrain.lr_schedule: got 'none', trains the HParams afresh alone, and pbt changes them in mid-training: "
+            "use constant or cosine",
+        ),
+        (
+            NUMBERS,
+            "scheduler: {type: pbt}\nretrain: {seeds: 2}",
+            "retrain.seeds: got 2, must be 0 with scheduler.type pbt, which changes HParams in mid-training: "
+            "leave it out",
         ),
         (
             NUMBERS + CONDITION,
