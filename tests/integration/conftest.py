@@ -75,6 +75,22 @@ def unexportable(classes, channels, image_size, width):
     return Unexportable(classes, channels, image_size)
 
 
+class Spare(nn.Module):
+    """Has weights that no output depends on."""
+
+    def __init__(self, classes, channels, image_size):
+        super().__init__()
+        self.net = linear(classes, channels, image_size)
+        self.spare = nn.Linear(2, 2)
+
+    def forward(self, images):
+        return self.net(images)
+
+
+def spare(classes, channels, image_size, width):
+    return Spare(classes, channels, image_size)
+
+
 def exploding(classes, channels, image_size, width):
     return (Exploding if width > 1 else linear)(classes, channels, image_size)
 

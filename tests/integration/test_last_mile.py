@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tune import yaml_file
+from tune.storage import open_storage
 
 SETTINGS = (
     "data.limit=200", "search.trials=3", "scheduler.max_epochs=2", "scheduler.grace_period=1", "retrain.epochs=2",
@@ -16,7 +17,7 @@ SETTINGS = (
 
 def trained(out):
     """The lines of finalists and averages, without their figures."""
-    return re.findall(r"^((?:finalists|averages)\b.*?): (?!\d)(.*?): ", out, re.MULTILINE)
+    return re.findall(r"^((?:finalists|averages)\b.*? \d+/\d+): (.*?): ", out, re.MULTILINE)
 
 
 @pytest.fixture
@@ -75,6 +76,7 @@ def test_the_model_alone_is_made_anew(search, call, folder, cluster, row):
     assert refused.code == 2
     assert re.match(r"error: the test set was read on 20\S+ for the model of trial \d, .*, add --again\n$", refused.err)
     assert model.read_bytes() == before
+    assert refused.out == "", "nothing was begun"
 
     # on one CPU in place of two, whose sums are of another order: at most the last digits differ
     same = call("tune", "retrain", "test", "--address", cluster, "--again")
@@ -95,8 +97,12 @@ def test_the_model_alone_is_made_anew(search, call, folder, cluster, row):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_two_processes_make_the_model_that_one_makes(search, call, own, folder, cluster):
-    """A network without chance in it: the same batches and the same learning rate give the same weights."""
+@pytest.mark.parametrize("joined", [True, False])
+def test_two_processes_make_the_model_that_one_makes(search, call, own, folder, cluster, joined):
+    """A network without chance in it: the same batches and the same learning rate give the same weights.
+
+    On a cluster that was joined, and on one of its own, where processes are forks.
+    """
     once = (
         "search.trials=1",
         "space.width=1.0",
@@ -104,16 +110,44 @@ def test_two_processes_make_the_model_that_one_makes(search, call, own, folder, 
         "retrain.lr_schedule=none",
         "retrain.on=train",
     )
-    done = search(own("linear"), *once)
+    done = search(own("spare"), *once)
     assert done.code == 0, done.err
     model = folder / "experiments" / "test" / "model" / "model.ckpt"
     alone = torch.load(model, weights_only=True)["state_dict"]
-    done = call("tune", "retrain", "test", "--address", cluster, "--again", "--devices", "2")
+    address = ("--address", cluster) if joined else ()
+    done = call("tune", "retrain", "test", *address, "--again", "--devices", "2")
     assert done.code == 0, done.err
+    assert "training afresh: epoch 3/3, train_loss" in done.out
     together = torch.load(model, weights_only=True)["state_dict"]
     assert any(not torch.equal(alone[name], together[name]) for name in alone), "sums were of another order"
     for name in alone:
         torch.testing.assert_close(together[name], alone[name], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_on_an_object_store_weights_go_there_and_nothing_is_trained_twice(search, call, cluster, server):
+    where = server.uri("miles/searches", user="a-key:a-secret@", options="&allow_bucket_creation=true")
+    flags = ("--storage", where)
+    settings = (*SETTINGS, "retrain.seeds=1", "retrain.start=scratch", "retrain.lr_schedule=cosine")
+    done = search("quickstart.yaml", *settings, flags=flags)
+    assert done.code == 0, done.err
+    assert [count for count, _ in trained(done.out)] == ["finalists 1/2", "finalists 2/2", "averages 1/1"]
+    storage = open_storage(where)
+    (kept,) = storage.list("test/finalists")
+    assert kept.endswith("-seed-1.ckpt")
+    again = search("quickstart.yaml", *settings, flags=(*flags, "--resume"))
+    assert again.code == 0, again.err
+    assert trained(again.out) == []
+    storage.delete(f"test/finalists/{kept}")  # it is made again where a tail needs it
+    more = (*settings, "retrain.epochs=1")
+    done = search("quickstart.yaml", *more, flags=(*flags, "--resume", "--again"))
+    assert done.code == 0, done.err
+    assert [count for count, _ in trained(done.out)] == ["finalists whose weights are gone 1/1", "averages 1/1"]
+    assert storage.list("test/finalists") == [kept]
+    together = call("tune", "retrain", "test", "--address", cluster, *flags, "--again", "--devices", "2")
+    assert together.code == 0, together.err
+    assert storage.exists("test/model/model.onnx")
 
 
 @pytest.mark.parametrize(
