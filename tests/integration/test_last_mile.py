@@ -90,8 +90,7 @@ def test_the_model_alone_is_made_anew(search, call, folder, cluster, row):
     assert "training in 2 processes" in together.out
     assert len(ledger.read_text().splitlines()) == readings + 1
     assert row(together.out, "readings").startswith(f"{readings + 1} of the test set")
-    made = json.loads((experiment / "model" / "metrics.json").read_text())["made_from"]
-    assert made["devices"] == 2
+    assert yaml_file.read(experiment / "experiment.yaml")[0]["retrain"]["devices"] == 2
     assert model.read_bytes() != before
 
 
