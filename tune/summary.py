@@ -61,7 +61,8 @@ class Summary:
         """What is known of the model's metric without the test set, and what it is."""
         metric, winner = self.experiment.search.metric, self.winner
         if winner.chosen:
-            made = f"{len(winner.chosen.values)} models made so, the best of {len(winner.evidence)} ways"
+            models, open_ = len(winner.chosen.values), sum(row.open for row in winner.evidence)
+            made = f"{models} model{'s' * (models != 1)} made so, the best of {open_} ways"
             return winner.chosen.mean, f"the mean {validation_metric(metric)} of {made}"
         if winner.finalist:
             seeds = len(winner.finalist.values)

@@ -123,7 +123,7 @@ def train_model(
         with directory.place.opened(f"{winner.trial.checkpoints[epoch]}/{CHECKPOINT_FILE}") as file:
             model = load(file)
     if way.lr_schedule != "none":
-        with loggers(tracking, "tail", directory.model / "tensorboard" / "tail", hparams) as made:
+        with loggers(tracking, "final", directory.model / "tensorboard", hparams) as made:
             averages = go_on(
                 model,
                 module,

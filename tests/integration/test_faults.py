@@ -33,7 +33,7 @@ SETTINGS = (
 KILLS = 20
 TRAINING = "ray::ImplicitFunc"  # what Ray names the process of a trial
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_group("faults")]
 
 
 def arguments(*settings: str, name: str = "test", storage: str = "experiments") -> list[str]:

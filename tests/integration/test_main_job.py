@@ -52,7 +52,7 @@ def test_the_quick_start_leaves_a_tested_model_and_commands_that_work(call, fold
     best = max(max(trial.intermediate_values.values()) for trial in trials)
     assert max(finalist["search"] for finalist in winner["finalists"]) == best
     assert float(row(done.out, "val_accuracy").split()[0]) == pytest.approx(winner["val_accuracy"], abs=1e-4)
-    assert re.match(r"0\.\d{4} \(95 % interval 0\.\d{4} to [01]\.\d{4}\), 2 fresh seeds; ", row(done.out, "over seeds"))
+    assert re.match(r"0\.\d{4} \(95 % interval 0\.\d{4} to [01]\.\d{4}\), 2 fresh seeds", row(done.out, "over seeds"))
     assert row(done.out, "made").startswith("from the checkpoint, ")
 
     # the experiment directory

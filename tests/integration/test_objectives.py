@@ -48,6 +48,7 @@ def words(experiment: Path) -> str:
     return " ".join(re.sub(r"<script.*?</script>|<style.*?</style>|<[^>]+>", " ", html, flags=re.S).split())
 
 
+@pytest.mark.slow
 def test_a_search_killed_and_out_of_bounds_goes_on_to_the_winner_that_it_would_have_had(
     search, start, cluster, folder, row
 ):

@@ -27,7 +27,14 @@ def test_six_thousand_images_reach_seventy_per_cent(call, folder, row, study):
     space = Path(__file__).parents[2] / "search_spaces" / "image_folder.yaml"
     flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     precision = "bf16-mixed" if "avx512_bf16" in flags else "32"  # in half the time, where the processor has it
-    sets = ("--set", f"data.root={folder / 'images'}", "--set", f"trainer.precision={precision}")
+    sets = (
+        "--set",
+        f"data.root={folder / 'images'}",
+        "--set",
+        f"trainer.precision={precision}",
+        "--set",
+        "retrain.seeds=0",
+    )
     done = call("tune.run", "--space", space, *sets, timeout=1100)
     assert done.code == 0, done.err
     assert len(study(folder / "experiments" / "image_folder")) >= 8
@@ -55,6 +62,7 @@ def striped(folder):
     return folder / "images"
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)  # it starts six processes, each of which imports torch
 def test_images_that_are_not_square_go_through_everything(search, call, folder, row, striped):
     sets = ("data.root=images", f"data.image_size=[{HEIGHT}, {WIDTH}]", "search.trials=2", "scheduler.max_epochs=3")

@@ -29,11 +29,11 @@ from optuna.trial import FrozenTrial
 from tune import spec, yaml_file
 from tune.errors import SpecError
 from tune.experiment import ExperimentDir
+from tune.objectives import ranked
 from tune.open_study import open_study
 from tune.rungs import Rungs
 from tune.stopping import Brackets
 from tune.trials import Trial
-from tune.winner import choose
 
 PROJECT = Path(__file__).parents[2]
 pytestmark = pytest.mark.xdist_group("stock")  # they share searches
@@ -400,10 +400,11 @@ def test_ours_chooses_the_best_epoch(ours):
     assert checkpoint["epoch"] + 1 == winner["epoch"]
 
 
-def test_ours_chooses_among_what_has_a_checkpoint(ours, monkeypatch, tmp_path):
+def test_ours_chooses_among_what_has_a_checkpoint(ours, monkeypatch):
     monkeypatch.syspath_prepend(ours.folder)
     experiment = spec.load(ours.folder / "space.yaml")
     lost = Trial(0, {}, "stopped", values={1: 0.9, 2: 0.1}, checkpoints={1: "trials/00000/1"})
     kept = Trial(1, {}, "completed", values={1: 0.5, 2: 0.3}, checkpoints={2: "trials/00001/2"})
-    assert choose(experiment, [lost, kept], ExperimentDir(tmp_path)) is kept
-    assert yaml_file.read(tmp_path / "winner.yaml")[0]["val_loss"] == 0.3
+    first, second = ranked(experiment, [lost, kept])
+    assert (first, second) == (kept, lost)
+    assert first.best_kept(maximize=False) == (2, 0.3)

@@ -319,6 +319,7 @@ RESULTS = {
 
 def told_with(summary, way, results=RESULTS):
     told = summary("name", ("cat", "dog"))
+    told = replace(told, experiment=spec.load(QUICKSTART, ["retrain.start=auto"]))
     ranked = finalists([told.trial], {1: [[0.8, 0.8, 0.82, 0.89], [0.8, 0.9, 0.7, 0.87]]}, maximize=True)
     return replace(told, winner=Winner(told.trial, way, 12, ranked, compared(told.experiment.retrain, results)))
 
@@ -374,8 +375,6 @@ def test_the_report_has_a_row_for_every_finalist_and_every_way(summary):
 def test_where_averaging_does_not_help_all_three_say_that_it_is_not_used(summary, capsys):
     worse = {**RESULTS, PLAIN: [(0.95, 0.2), (0.96, 0.2)]}
     told = told_with(summary, PLAIN, worse)
-    told = replace(told, experiment=spec.load(QUICKSTART, ["retrain.start=auto"]))
-    told = replace(told, winner=replace(told.winner, evidence=compared(told.experiment.retrain, worse)))
     write_report(told)
     print_closing(told, Console(width=200, highlight=False))
     words = "trained afresh: val_accuracy 0.9550; no average was better, so none is used"
