@@ -101,6 +101,7 @@ def test_a_network_that_onnx_cannot_express_costs_the_export_only(search, own, f
     assert "(without ONNX: " in done.out
 
 
+@pytest.mark.slow
 def test_trials_that_raise_are_recorded_and_one_good_one_saves_the_search(search, own, folder, study, row):
     done = search(own("first_only"))
     assert done.code == 0, done.err
@@ -121,6 +122,7 @@ def test_a_time_budget_ends_the_search_and_what_is_there_is_retrained(search, fo
     assert row(done.out, "test accuracy")
 
 
+@pytest.mark.slow
 def test_ctrl_c_twice_ends_at_once_without_a_traceback_and_leaves_what_can_be_resumed(cluster, folder, study):
     command = [sys.executable, "-m", "tune.run", "--space", SPACES / "quickstart.yaml", "--address", cluster]
     running = subprocess.Popen(

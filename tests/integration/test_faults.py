@@ -3,6 +3,7 @@
 With one slot a search is repeatable value for value, so most faults are held against the same search undisturbed.
 """
 
+import os
 import random
 import shutil
 import signal
@@ -33,7 +34,7 @@ SETTINGS = (
 KILLS = 20
 TRAINING = "ray::ImplicitFunc"  # what Ray names the process of a trial
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_group("faults")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def arguments(*settings: str, name: str = "test", storage: str = "experiments") -> list[str]:
@@ -69,16 +70,23 @@ def finished(experiment: Path) -> dict[int, dict[str, Any]]:
 
 
 def processes(word: str) -> list[int]:
-    """Process ids by a word of their command lines."""
+    """Process ids, of those that came of this one, by a word of their command lines."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
         except OSError:
             continue
-        if word in command and "pytest" not in command:
+        if word in command and "pytest" not in command and is_ours(int(folder.name)):
             found.append(int(folder.name))
     return found
+
+
+def is_ours(pid: int) -> bool:
+    """Whether it is below this process: other tests may run beside this one, with a cluster of their own."""
+    while pid not in (0, os.getpid()):
+        pid = parent(pid)
+    return pid != 0
 
 
 def until(condition: Callable[[], object], what: str, seconds: float = 90) -> None:

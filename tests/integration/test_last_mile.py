@@ -27,6 +27,7 @@ def finished(search, folder):
     return done, folder / "experiments" / "test"
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_last_mile_is_told_and_not_repeated(finished, search, row):
     done, experiment = finished

@@ -100,6 +100,7 @@ def test_a_search_killed_and_out_of_bounds_goes_on_to_the_winner_that_it_would_h
     assert {**again, "checkpoint": ""} == {**winner, "checkpoint": ""}
 
 
+@pytest.mark.slow
 def test_every_cost_is_measured_and_the_main_metric_need_not_come_first(search, folder, row):
     names = ("inference_ms", "val_loss", "epoch_seconds", "flops")
     given = ", ".join(f"{{metric: {name}}}" for name in names)

@@ -47,6 +47,7 @@ def edited(file: Path, old: str, new: str) -> None:
     file.write_text(re.sub(old, new, text))
 
 
+@pytest.mark.slow
 def test_another_curve_is_told_with_what_has_changed(experiment, call, study):
     trial = max((trial for trial in study(experiment)), key=lambda trial: len(trial.intermediate_values))
     last, value = max(trial.intermediate_values.items())

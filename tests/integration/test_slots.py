@@ -25,6 +25,7 @@ def noted(folder):
     return read
 
 
+@pytest.mark.slow
 def test_a_trial_in_a_used_process_is_the_trial_in_a_new_one(search, own, folder, study, noted):
     same = "space.width=1.0"
     done = search(own("noted"), *ONE_SLOT, *AUGMENTED, same, "search.trials=3")
@@ -35,6 +36,7 @@ def test_a_trial_in_a_used_process_is_the_trial_in_a_new_one(search, own, folder
     assert len(set(first.intermediate_values.values())) > 1
 
 
+@pytest.mark.slow
 def test_a_trial_in_a_fork_is_the_trial_in_a_process_of_rays(search, call, own, folder, study):
     """Where Ray is started by the search, its processes are forks."""
     settings = (*ONE_SLOT, *AUGMENTED, "space.width=1.0", "search.trials=1", "resources.cpus_per_trial=1")
@@ -46,6 +48,7 @@ def test_a_trial_in_a_fork_is_the_trial_in_a_process_of_rays(search, call, own, 
     assert forked == joined
 
 
+@pytest.mark.slow
 def test_both_slots_keep_their_processes(search, own, folder, noted):
     done = search(own("noted"), "space.width=1.0", "search.trials=8", "scheduler.max_epochs=1")
     assert done.code == 0, done.err

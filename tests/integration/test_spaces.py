@@ -33,6 +33,7 @@ def test_cnn_logs_pictures_and_every_loss_and_accuracy_and_stops_early(search, f
     assert {"test_loss_epoch", "test_accuracy_epoch"} <= set(final.Tags()["scalars"])
 
 
+@pytest.mark.slow
 def test_baseline_retrains_its_best_checkpoint_on_the_training_images_alone(search, folder):
     done = search("baseline.yaml", *TINY, "space.width=0.125", "scheduler.max_epochs=2", "space.batch_size=64")
     assert done.code == 0, done.err
@@ -42,6 +43,7 @@ def test_baseline_retrains_its_best_checkpoint_on_the_training_images_alone(sear
     assert metrics["parameters"] < 200_000
 
 
+@pytest.mark.slow
 def test_resnet_searches_every_condition_and_retrains_from_scratch(search, folder, study):
     shrunk = ("space.width=0.125", "space.batch_size=64", "search.trials=5", "scheduler.max_epochs=2")
     shrunk = (*shrunk, "scheduler.grace_period=1", "search.seed=3", "retrain.start=scratch")
@@ -81,6 +83,7 @@ def test_an_image_folder_of_mixed_formats_is_searched(search, folder, row):
     assert float(row(done.out, "test accuracy").split("%")[0]) > 90
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["bf16-mixed"])
 def test_fast_dev_run_goes_through_everything_in_one_batch(search, folder, study, precision):
     done = search("quickstart.yaml", "trainer.fast_dev_run=true", "search.trials=2", f"trainer.precision={precision}")
