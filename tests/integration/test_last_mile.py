@@ -97,11 +97,10 @@ def test_the_model_alone_is_made_anew(search, call, folder, cluster, row):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("joined", [True, False])
-def test_two_processes_make_the_model_that_one_makes(search, call, own, folder, cluster, joined):
+def test_two_processes_make_the_model_that_one_makes(search, call, own, folder):
     """A network without chance in it: the same batches and the same learning rate give the same weights.
 
-    On a cluster that was joined, and on one of its own, where processes are forks.
+    On a cluster of its own, where processes are forks; the test before joins one.
     """
     once = (
         "search.trials=1",
@@ -114,8 +113,7 @@ def test_two_processes_make_the_model_that_one_makes(search, call, own, folder, 
     assert done.code == 0, done.err
     model = folder / "experiments" / "test" / "model" / "model.ckpt"
     alone = torch.load(model, weights_only=True)["state_dict"]
-    address = ("--address", cluster) if joined else ()
-    done = call("tune", "retrain", "test", *address, "--again", "--devices", "2")
+    done = call("tune", "retrain", "test", "--again", "--devices", "2")
     assert done.code == 0, done.err
     assert "training afresh: epoch 3/3, train_loss" in done.out
     together = torch.load(model, weights_only=True)["state_dict"]
