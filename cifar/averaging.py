@@ -1,15 +1,15 @@
 """Averages of the weights that one training passes through, each with batch-norm statistics of its own."""
 
-from typing import Any, Literal
+from typing import Any
 
 import lightning as L
 import torch
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn, get_swa_multi_avg_fn, update_bn
 
+from cifar.config import Average
 from cifar.datamodule import Batches
 
-Average = Literal["raw", "swa", "ema"]
 HORIZON = 0.2  # of a training's steps: how far the exponential average looks back
 
 

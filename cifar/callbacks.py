@@ -13,7 +13,7 @@ from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from cifar.config import METRICS
+from cifar.config import METRICS, not_finite
 from cifar.errors import DivergedError
 
 _TILE, _CAPTION = 64, 24  # pixels
@@ -158,11 +158,7 @@ class KeepValues(L.Callback):
 
     def not_finite(self) -> str:
         """The first that was no number, in words, as the search tells of it; empty if all were."""
-        for epoch, values in self.values.items():
-            for name, value in values.items():
-                if not math.isfinite(value):
-                    return f"{name} was {value} at epoch {epoch}"
-        return ""
+        return next(filter(None, (not_finite(values, epoch) for epoch, values in self.values.items())), "")
 
 
 class EndAfter(L.Callback):

@@ -1,7 +1,8 @@
 """Settings of a training that no search varies: where the images are, and how Lightning's Trainer runs."""
 
-from collections.abc import Sequence
-from typing import Annotated, Literal
+import math
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -14,7 +15,17 @@ METRICS: dict[str, Literal["min", "max"]] = {
     "val_loss": "min",
     "val_accuracy": "max",
 }
+Average = Literal["raw", "swa", "ema"]  # of the weights that a training passes through, as cifar.averaging has them
 Metric = Literal["train_loss", "train_accuracy", "val_loss", "val_accuracy"]
+
+
+def not_finite(values: Mapping[str, Any], epoch: int) -> str:
+    """The first metric that was no number, in words; empty if all were.
+
+    Accuracy stays a number when the loss no longer is, so every metric is looked at.
+    """
+    wrong = [f"{name} was {values[name]}" for name in METRICS if not math.isfinite(values.get(name, 0.0))]
+    return f"{wrong[0]} at epoch {epoch}" if wrong else ""
 
 
 Size = tuple[int, int]  # height and width of an image, in pixels

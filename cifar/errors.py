@@ -54,3 +54,8 @@ class CheckpointError(Exception):
 
     def __str__(self) -> str:
         return f"{self.file} cannot be resumed from: {self.reason}"
+
+
+def first_line(error: object) -> str:
+    """Of what an error says, or its kind where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cifar.config import Size
-from cifar.errors import CheckpointError, DataError, FormatError, UserError
+from cifar.errors import CheckpointError, DataError, FormatError, UserError, first_line
 from cifar.image_folder import SUFFIXES, decode, formats, to_size
 
 CLASSES = "classes"  # of model.onnx's metadata: their names in label order, as JSON
@@ -88,7 +88,7 @@ def load_predictor(path: Path, *, allow_code: bool = False, threads: int = 0, de
 
 
 def _unreadable(file: Path, reason: object) -> UserError:
-    first = (str(reason).strip().splitlines() or [type(reason).__name__])[0]
+    first = first_line(reason)
     return UserError(f"{file} cannot be read as a model: {first[:200]}")
 
 

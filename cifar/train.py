@@ -16,12 +16,12 @@ from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import Strategy
 
-from cifar.averaging import Average, Averages
+from cifar.averaging import Averages
 from cifar.callbacks import FollowHParams, PredictionImages, SeedEpochs, StopAtNonFinite, StopEarly
 from cifar.checkpoint import check_hparams, read_checkpoint
 from cifar.classifier import ImageClassifier
 from cifar.compilation import CountCompiling, compiled
-from cifar.config import METRICS, TrainerConfig
+from cifar.config import METRICS, Average, TrainerConfig
 from cifar.datamodule import ImageDataModule
 from cifar.hparams import HParams
 

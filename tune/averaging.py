@@ -6,8 +6,9 @@ from math import inf, isfinite, sqrt
 from statistics import mean
 from typing import Any, Literal
 
+from cifar.config import Average
 from tune.finalists import mean_interval
-from tune.sections import AVERAGES, Average, RetrainConfig
+from tune.sections import AVERAGES, RetrainConfig
 
 Start = Literal["scratch", "checkpoint"]
 Schedule = Literal["none", "constant", "cosine"]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
+from cifar.errors import first_line
 from tune.errors import ResourcesError, StorageError
 from tune.sections import ResourcesConfig
 from tune.storage import Storage, probe
@@ -83,7 +84,7 @@ def connected(address: str | None, python: str | None = None) -> Iterator[list[N
         else:
             ray.init(address=address, runtime_env={"env_vars": _ENVIRONMENT}, **options)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         if address is None:
             raise ResourcesError(
                 f"Ray cannot be started on this machine: {reason}; see /tmp/ray for its logs"

@@ -92,10 +92,9 @@ def finalists(
     best, sign = (max, -1) if maximize else (min, 1)
     known = []
     for trial in few:
-        kept = trial.best_kept(maximize)
-        assert kept is not None, "one of the best few has a value"
+        _, score = trial.winning(maximize)
         ended = [curve for curve in curves[trial.number] if curve is not None]
         values = tuple(best(curve) for curve in ended)
         alike = tuple(best(curve[: trial.epochs]) for curve in ended)
-        known.append(Finalist(trial, kept[1], values, alike, len(curves[trial.number]) - len(ended)))
+        known.append(Finalist(trial, score, values, alike, len(curves[trial.number]) - len(ended)))
     return tuple(sorted(known, key=lambda each: (each.broken, sign * each.mean) if each.values else (inf, 0.0)))

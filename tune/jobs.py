@@ -7,7 +7,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from cifar.errors import UserError
+from cifar.errors import UserError, first_line
 from cifar.sources import TrainingData
 from tune.cluster import Share, slots_now
 from tune.errors import StorageError, is_out_of_memory
@@ -61,7 +61,7 @@ def run_jobs(
                         continue
                     result = _failed(error, directory)
                 except RayError as error:
-                    result = {"failed": f"its process died ({_first_line(error)})", "traceback": ""}
+                    result = {"failed": f"its process died ({first_line(error)})", "traceback": ""}
                 done(job, result)
     finally:
         for left in running:
@@ -74,12 +74,8 @@ def _failed(error: RayTaskError, directory: ExperimentDir) -> Result:
     if isinstance(cause, UserError):
         raise cause from None
     if is_storage_trouble(cause):
-        raise StorageError(f"{directory.place.uri} can no longer be written: {_first_line(cause)}") from None
-    return {"failed": f"{type(cause).__name__}: {_first_line(cause)}", "traceback": str(error)}
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise StorageError(f"{directory.place.uri} can no longer be written: {first_line(cause)}") from None
+    return {"failed": f"{type(cause).__name__}: {first_line(cause)}", "traceback": str(error)}
 
 
 def last_mile_training(

@@ -16,7 +16,7 @@ from tune.sections import AVERAGES, SearchConfig
 from tune.spec import Experiment
 from tune.study import StudyRecord
 from tune.trainings import FINALISTS, Job, Repeat, Result, Tail, tail_learning_rate, validation_metric
-from tune.trials import CHECKPOINT_FILE, Trial
+from tune.trials import Trial
 
 Run = Callable[[Sequence[Job], Callable[[Job, Result], None]], None]  # as tune.jobs.run_jobs, all else given
 Say = Callable[[str], None]
@@ -133,9 +133,7 @@ class LastMile:
     def _tails(self, trial: Trial, open_: list[Way]) -> list[Tail]:
         """The trainings that all open ways need: one has all averages."""
         plan = self.experiment.retrain
-        best = trial.best_kept(self.experiment.search.maximize)
-        assert best is not None, "a finalist has a checkpoint"
-        checkpoint = f"{trial.checkpoints[best[0]]}/{CHECKPOINT_FILE}"
+        checkpoint = trial.winning_file(self.experiment.search.maximize)
         rate = tail_learning_rate(plan, trial.hparams)
         return [
             Tail(
@@ -206,16 +204,15 @@ class LastMile:
     def write(self, winner: Winner, count: int) -> None:
         """winner.yaml: who won of `count` trials, in which way the model is made, and why. Raises StorageError."""
         search = self.experiment.search
-        best = winner.trial.best_kept(search.maximize)
-        assert best is not None, "a winner has a value"
+        epoch, value = winner.trial.winning(search.maximize)
         record: dict[str, Any] = {
             "trial": winner.trial.number,
             "hparams": winner.trial.hparams,
-            "epoch": best[0],
-            search.metric: best[1],
+            "epoch": epoch,
+            search.metric: value,
             **objectives.best_figures(search, winner.trial, kept=True),
             "why": winner.why(count, search),
-            "checkpoint": winner.trial.checkpoints[best[0]],
+            "checkpoint": winner.trial.checkpoints[epoch],
             "retrain": {
                 "start": winner.way.start,
                 "lr_schedule": winner.way.lr_schedule,

@@ -13,7 +13,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from cifar.errors import DivergedError, UserError
+from cifar.errors import DivergedError, UserError, first_line
 from tune.errors import RetrainFailedError
 from tune.experiment import ExperimentDir
 from tune.images import SharedImages
@@ -76,7 +76,7 @@ def train_together(
         if lost is None:
             return
     assert lost is not None
-    raise RetrainFailedError(f"one of its processes died ({_first_line(lost)})")
+    raise RetrainFailedError(f"one of its processes died ({first_line(lost)})")
 
 
 def _run(config: dict[str, Any], cpus: float, gpus: float, say: Callable[[str], None]) -> Exception | None:
@@ -132,11 +132,7 @@ def _lost(failure: Exception) -> Exception | None:
     if lost and not told:
         return lost[0]
     cause = (told or causes)[0]
-    raise RetrainFailedError(f"{type(cause).__name__}: {_first_line(cause)}", str(failure)) from None
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    raise RetrainFailedError(f"{type(cause).__name__}: {first_line(cause)}", str(failure)) from None
 
 
 def _train(config: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from ray.tune.experiment import Trial as RayTrial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from cifar.config import METRICS
+from cifar.config import not_finite
 from tune.conductor import Conductor
 from tune.trials import BUSY, DIVERGED, EPOCH
 
@@ -73,13 +73,7 @@ class ConductedScheduler(FIFOScheduler):
             result.get(search.metric, math.nan),
             result["time_total_s"],
             result.get(BUSY, 0.0),
-            broken=result.get(DIVERGED) or _not_finite(result),
+            broken=result.get(DIVERGED) or not_finite(result, int(result[EPOCH])),
             figures={each.metric: result[each.metric] for each in search.objectives or () if each.metric in result},
         )
         return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
-
-
-def _not_finite(result: dict[str, Any]) -> str:
-    """Accuracy stays a number when the loss no longer is, so every metric is looked at."""
-    wrong = [f"{name} was {result[name]}" for name in METRICS if not math.isfinite(result.get(name, 0.0))]
-    return f"{wrong[0]} at epoch {int(result[EPOCH])}" if wrong else ""

@@ -4,12 +4,11 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from cifar.config import METRICS, DataConfig, Metric, Section, TrainerConfig
+from cifar.config import METRICS, Average, DataConfig, Metric, Section, TrainerConfig
 from tune.rungs import rung_epochs
 from tune.space import Scalar
 
 Auto = Literal["auto"]
-Average = Literal["raw", "swa", "ema"]  # as cifar.averaging, which needs torch
 AVERAGES: tuple[Average, ...] = get_args(Average)
 Mode = Literal["min", "max"]
 Sampler = Literal["gp", "tpe", "plain_gp", "plain_tpe", "cmaes", "nsga2", "qmc", "random", "grid"]

@@ -108,13 +108,14 @@ class Storage:
 
     @contextmanager
     def opened(self, rel: str) -> Iterator[Path]:
-        """A file on this machine, as long as it is needed. It may be missing where this is a folder."""
+        """A file on this machine, as long as it is needed. Where there is none, it is missing here too."""
         if self.local:
             yield self.local / rel
             return
         with TemporaryDirectory() as folder:
             file = Path(folder) / PurePosixPath(rel).name
-            self.download(rel, file)
+            with suppress(FileNotFoundError):
+                self.download(rel, file)
             yield file
 
     def copy(self, rel: str, to: str) -> None:

@@ -52,9 +52,7 @@ class Summary:
     @property
     def best(self) -> tuple[int, float]:
         """(epoch, value) of the winner in the search."""
-        best = self.trial.best_kept(self.experiment.search.maximize)
-        assert best is not None, "a winner has a value"
-        return best
+        return self.trial.winning(self.experiment.search.maximize)
 
     @property
     def estimate(self) -> tuple[float, str]:

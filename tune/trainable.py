@@ -6,7 +6,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import ray
@@ -114,13 +113,7 @@ def _train(config: dict[str, Any], task: TrialTask) -> None:
 def _candidates(checkpoints: list[tuple[int, str]], place: Storage) -> Iterator[Path | None]:
     """What a training may go on from: each checkpoint, then nothing."""
     for _, path in checkpoints:
-        if place.local is not None:
-            yield place.local / path / CHECKPOINT_FILE
-            continue
-        with TemporaryDirectory() as folder:
-            file = Path(folder) / CHECKPOINT_FILE
-            with suppress(FileNotFoundError):
-                place.download(f"{path}/{CHECKPOINT_FILE}", file)
+        with place.opened(f"{path}/{CHECKPOINT_FILE}") as file:
             yield file
     yield None
 

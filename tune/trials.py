@@ -69,6 +69,16 @@ class Trial:
         """The same among the epochs that have a checkpoint."""
         return _best({epoch: self.values[epoch] for epoch in self.checkpoints if epoch in self.values}, maximize)
 
+    def winning(self, maximize: bool) -> tuple[int, float]:
+        """The same of a trial that may win, and so has one."""
+        best = self.best_kept(maximize)
+        assert best is not None, "what may win has a checkpoint"
+        return best
+
+    def winning_file(self, maximize: bool) -> str:
+        """That checkpoint's file, in the experiment directory."""
+        return f"{self.checkpoints[self.winning(maximize)[0]]}/{CHECKPOINT_FILE}"
+
 
 @dataclass(frozen=True)
 class Start:

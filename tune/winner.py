@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cifar.errors import first_line
 from cifar.hparams import HParams
 from tune.evaluation import Evaluation, evaluate
 from tune.experiment import ExperimentDir, whole, write_text
@@ -14,7 +15,6 @@ from tune.ledger import Reading, file_hash, read, readings, second_reading
 from tune.spec import Experiment
 from tune.tracking import Tracking, loggers
 from tune.trainings import tail_learning_rate
-from tune.trials import CHECKPOINT_FILE
 
 if TYPE_CHECKING:
     from cifar.classifier import ImageClassifier
@@ -86,14 +86,8 @@ def check_unread(
 
 
 def _made_from(experiment: Experiment, winner: Winner) -> dict[str, Any]:
-    epoch, _ = _best(experiment, winner)
+    epoch, _ = winner.trial.winning(experiment.search.maximize)
     return {"trial": winner.trial.number, "epoch": epoch, **winner.way.resolved(experiment.retrain)}
-
-
-def _best(experiment: Experiment, winner: Winner) -> tuple[int, float]:
-    best = winner.trial.best_kept(experiment.search.maximize)
-    assert best is not None, "a winner has a checkpoint"
-    return best
 
 
 def train_model(
@@ -119,8 +113,7 @@ def train_model(
     if way.start == "scratch":
         model = _trained_afresh(experiment, hparams, winner.epochs, module, directory, tracking, say, parallel)
     else:
-        epoch, _ = _best(experiment, winner)
-        with directory.place.opened(f"{winner.trial.checkpoints[epoch]}/{CHECKPOINT_FILE}") as file:
+        with directory.place.opened(winner.trial.winning_file(experiment.search.maximize)) as file:
             model = load(file)
     if way.lr_schedule != "none":
         with loggers(tracking, "final", directory.model / "tensorboard", hparams) as made:
@@ -238,7 +231,7 @@ def _export(model: "ImageClassifier", data: "TrainingData", file: Path) -> tuple
         with whole(file) as beside:
             return to_onnx(model, beside, torch.from_numpy(data.train.pixels[:_ONNX_CHECKED].copy())), ""
     except Exception as error:  # the exporter and a user's network raise what they like
-        return None, (str(error).strip().splitlines() or [type(error).__name__])[0]
+        return None, first_line(error)
 
 
 def _save_example(data: "TrainingData", file: Path) -> None:
