@@ -34,24 +34,29 @@ class Stopped:
 
 
 @contextmanager
-def _handled(handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
-    before = {number: signal.signal(number, handler) for number in SIGNALS}
+def _handled(handler: Callable[[int, FrameType | None], Any]) -> Iterator[dict[int, Any]]:
+    """Gives who handles each signal afterwards: who did before."""
+    after: dict[int, Any] = {number: signal.signal(number, handler) for number in SIGNALS}
     try:
-        yield
+        yield after
     finally:
-        for number, old in before.items():
+        for number, old in after.items():
             signal.signal(number, old)
 
 
 @contextmanager
 def at_once() -> Iterator[None]:
-    """Both signals raise Interrupted."""
+    """Both signals raise Interrupted. Once that has ended the work they do nothing: the process is about to exit."""
 
     def handler(number: int, frame: FrameType | None) -> None:
         raise Interrupted(number)
 
-    with _handled(handler):
-        yield
+    with _handled(handler) as after:
+        try:
+            yield
+        except (KeyboardInterrupt, InterruptedSearchError):
+            after.update(dict.fromkeys(SIGNALS, signal.SIG_IGN))
+            raise
 
 
 @dataclass

@@ -40,6 +40,18 @@ except Interrupted as error:
     print("interrupted by", error.number, error, flush=True)
 """
 
+EXITING = """
+import os, signal
+from tune.run import exit_status
+from tune.interrupts import resumable
+try:
+    with exit_status(), resumable(begun=True):
+        print("ready", flush=True)
+        input()
+finally:
+    os.kill(os.getpid(), signal.SIGINT)
+"""
+
 
 @contextmanager
 def process(code: str) -> Iterator[subprocess.Popen[str]]:
@@ -81,6 +93,12 @@ def test_outside_a_search_one_signal_ends_at_once_past_all_handlers_of_errors():
     with process(AT_ONCE) as child:
         child.send_signal(signal.SIGTERM)
         assert words(child) == [f"interrupted by {int(signal.SIGTERM)} SIGTERM"]
+
+
+def test_a_signal_while_the_process_exits_changes_nothing():
+    with process(EXITING) as child:
+        child.send_signal(signal.SIGTERM)
+        assert child.wait() == 128 + signal.SIGTERM
 
 
 def test_afterwards_signals_are_handled_as_before():
