@@ -73,7 +73,7 @@ def searched(spec: Path, folder: Path, *sets: str) -> tuple[dict[str, Any], list
     done = subprocess.run(command(spec, folder, *sets), capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(done.stderr)
-    _, trials = read_journal(folder / spec.stem / "study.journal")
+    trials = read_journal(folder / spec.stem / "study.journal").trials
     trials = [trial for trial in trials if trial.intermediate_values]  # one that was proposed ahead may not have begun
     saved = [[told for name, told in trial.user_attrs.items() if name.startswith("epoch ")] for trial in trials]
     reports = [told for each in saved for told in each]

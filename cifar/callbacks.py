@@ -3,6 +3,7 @@
 import math
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import lightning as L
@@ -170,6 +171,49 @@ class EndAfter(L.Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """After training and validation."""
         trainer.should_stop = trainer.should_stop or trainer.current_epoch + 1 >= self.epoch
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A test image that was taken for another class. image: its place in the test; probability: in (0, 1]."""
+
+    image: int
+    true: int
+    predicted: int
+    probability: float
+
+
+class KeepMistakes(L.Callback):
+    """Keeps the mistakes of a test, by how sure the model was of them."""
+
+    def __init__(self) -> None:
+        self._seen = 0
+        self._mistakes: list[Mistake] = []
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Forgets an earlier test."""
+        self._seen, self._mistakes = 0, []
+
+    def on_test_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """outputs: the logits, (n, classes)."""
+        confidence, predicted = outputs.float().softmax(1).max(1)
+        labels = batch[1]
+        for index in (predicted != labels).nonzero().flatten().tolist():
+            told = int(labels[index]), int(predicted[index]), float(confidence[index])
+            self._mistakes.append(Mistake(self._seen + index, *told))
+        self._seen += len(labels)
+
+    def surest(self, count: int) -> list[Mistake]:
+        """So many of them, that of the highest probability first; of equal ones the earlier image."""
+        return sorted(self._mistakes, key=lambda one: (-one.probability, one.image))[:count]
 
 
 class PredictionImages(L.Callback):

@@ -163,10 +163,11 @@ class ImageClassifier(L.LightningModule):
         self.test_means.log(self)
         self.log("test_calibration_error", self.test_calibration.compute(), batch_size=1)
 
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """As validation, and confusion matrices, (classes, classes) with the true class along the first axis.
 
-        One of the images as they are, one with test-time augmentation (cifar.augment.Augment.views).
+        One of the images as they are, one with test-time augmentation (cifar.augment.Augment.views). Returns the
+        logits of the images as they are, (n, classes).
         """
         logits = self._measure(self.test_means, batch, batch_idx)
         self.test_confusion.update(logits, batch[1])
@@ -177,6 +178,7 @@ class ImageClassifier(L.LightningModule):
         for images, weight in others:
             together = together + weight * self.forward(images)
         self.test_confusion_of_views.update(together, batch[1])
+        return logits
 
     def _measure(self, means: _Means, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         images, labels = batch

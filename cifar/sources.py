@@ -146,6 +146,14 @@ def counts(data: TrainingData, config: DataConfig) -> tuple[int, int]:
     return len(training), len(held_out if data.validation is None else data.validation)
 
 
+def save_image(pixels: Pixels, file: Path) -> None:
+    """Writes an image, (1 or 3, height, width) uint8, as PNG."""
+    from PIL import Image
+
+    array = np.asarray(pixels)
+    Image.fromarray(array[0] if len(array) == 1 else array.transpose(1, 2, 0)).save(file)
+
+
 def prepare_test(config: DataConfig, like: TrainingData) -> None:
     """Downloads or decodes the test images into their cache and gives none of them, so that nothing fails late.
 

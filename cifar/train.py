@@ -17,7 +17,15 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import Strategy
 
 from cifar.averaging import Averages
-from cifar.callbacks import FollowHParams, PredictionImages, SeedEpochs, StopAtNonFinite, StopEarly
+from cifar.callbacks import (
+    FollowHParams,
+    KeepMistakes,
+    Mistake,
+    PredictionImages,
+    SeedEpochs,
+    StopAtNonFinite,
+    StopEarly,
+)
 from cifar.checkpoint import check_hparams, read_checkpoint
 from cifar.classifier import ImageClassifier
 from cifar.compilation import CountCompiling, compiled
@@ -128,17 +136,34 @@ def validate(model: ImageClassifier, data: ImageDataModule, config: TrainerConfi
     return _epoch_values(metrics)
 
 
-def test(
-    model: ImageClassifier, data: ImageDataModule, config: TrainerConfig, *, loggers: Sequence[Logger] = ()
-) -> tuple[dict[str, float], torch.Tensor, torch.Tensor]:
-    """test_loss, test_accuracy, test_calibration_error; confusion matrices without and with test-time augmentation.
+@dataclass(frozen=True)
+class Tested:
+    """What a test gave.
 
-    The latter are (classes, classes) int64, true class first. data: with test images, as cifar.testset has them.
+    metrics: test_loss, test_accuracy, test_calibration_error. confusion, confusion_of_views: without and with test-time
+    augmentation, (classes, classes) int64, true class first. mistakes: the surest ones first.
     """
+
+    metrics: dict[str, float]
+    confusion: torch.Tensor
+    confusion_of_views: torch.Tensor
+    mistakes: list[Mistake]
+
+
+def test(
+    model: ImageClassifier,
+    data: ImageDataModule,
+    config: TrainerConfig,
+    *,
+    loggers: Sequence[Logger] = (),
+    mistakes: int = 0,
+) -> Tested:
+    """Measures `model` on the test images that `data` has, as cifar.testset does; mistakes: how many to keep."""
+    kept = KeepMistakes()
     with _quiet():
-        (metrics,) = _trainer(config, 1, 0, loggers, ()).test(model, datamodule=data, verbose=False)
+        (metrics,) = _trainer(config, 1, 0, loggers, (kept,)).test(model, datamodule=data, verbose=False)
     plain, with_views = (each.compute().cpu() for each in (model.test_confusion, model.test_confusion_of_views))
-    return _epoch_values(metrics), plain, with_views
+    return Tested(_epoch_values(metrics), plain, with_views, kept.surest(mistakes))
 
 
 def make_classifier(hparams: HParams, data: ImageDataModule) -> ImageClassifier:

@@ -13,6 +13,7 @@ from typing import Any
 
 from cifar.errors import first_line
 from tune.errors import ResourcesError, StorageError
+from tune.interrupts import unheard
 from tune.sections import ResourcesConfig
 from tune.storage import Storage, probe
 
@@ -93,7 +94,8 @@ def connected(address: str | None, python: str | None = None) -> Iterator[list[N
     try:
         yield _alive(ray.nodes())
     finally:
-        ray.shutdown()
+        with unheard():  # interrupted in it, Ray ends this process with a status of its own
+            ray.shutdown()
 
 
 def _check_listening(address: str) -> None:

@@ -48,11 +48,7 @@ class Conductor:
         self._rungs = self.rule if scheduler.promotes and isinstance(self.rule, Rungs) else None
         # a failed trial may run again; in the place of a diverged one another is promoted
         self._no_peers = DEAD if self._rungs else frozenset[State]({"failed"})
-        self.pauses: tuple[int, ...] = ()
-        if self._rungs:
-            self.pauses = self._rungs.epochs
-        elif scheduler.type == "pbt":
-            self.pauses = tuple(range(scheduler.grace_period, scheduler.max_epochs, scheduler.grace_period))
+        self.pauses = scheduler.pauses
         self.live: dict[int, float] = {}  # number -> when it was last heard of
         self.interrupted = False
         self.trouble: Exception | None = None
@@ -228,8 +224,7 @@ class Conductor:
                 self.waiting.append(child)
 
     def _at_rung(self, trial: Trial) -> bool:
-        epoch = trial.epochs
-        return self._pauses_at(trial, epoch) and trial.waits_after(epoch) and epoch not in trial.judged
+        return self._pauses_at(trial, trial.epochs) and trial.waits_at(self.pauses)
 
     def _pauses_at(self, trial: Trial, epoch: int) -> bool:
         """Whether a trial waits there for others. In a population, one that repeats a failed trial has no part."""

@@ -1,7 +1,8 @@
 """The test set, read once: its only reader."""
 
+import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +13,13 @@ from tune.spec import Experiment
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
 
+    from cifar.callbacks import Mistake
     from cifar.classifier import ImageClassifier
-    from cifar.sources import TrainingData
+    from cifar.sources import Images, TrainingData
 
 CONFIDENCE = 0.95
+MISTAKES = "mistakes"  # the folder in model/ with the images that the model was most sure of, and wrong
+_MISTAKES = 24
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,8 @@ class Evaluation:
 
     with_views: with test-time augmentation; None where training neither mirrored nor shifted images. reading: the
     how manyth it was of the experiment; only the first is blind. calibration_error: as cifar.classifier has it; None
-    in a ledger from before it was measured.
+    in a ledger from before it was measured. mistakes: the surest ones first, each image (its place in the test), file
+    (in model/), true and predicted (class indices) and probability.
     """
 
     accuracy: float
@@ -63,6 +68,7 @@ class Evaluation:
     with_views: dict[str, float] | None = None
     reading: int = 1
     calibration_error: float | None = None
+    mistakes: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def augmented(self) -> Accuracy | None:
@@ -122,9 +128,10 @@ def evaluate(
         directory.publish(directory.ledger)
         number += 1
     module = EvaluationDataModule(experiment.data, data, model.point.batch_size)
-    metrics, confusion, of_views = test(model, module, experiment.trainer, loggers=loggers)
+    tested = test(model, module, experiment.trainer, loggers=loggers, mistakes=_MISTAKES)
+    metrics, confusion = tested.metrics, tested.confusion
     total = int(confusion.sum())
-    plain, with_views = (_accuracy(int(matrix.trace()), total) for matrix in (confusion, of_views))
+    plain, with_views = (_accuracy(int(matrix.trace()), total) for matrix in (confusion, tested.confusion_of_views))
     figures = Evaluation(
         accuracy=plain.value,
         low=plain.low,
@@ -136,6 +143,7 @@ def evaluate(
         with_views=asdict(with_views) if model.augment.has_views else None,
         reading=number,
         calibration_error=metrics["test_calibration_error"],
+        mistakes=_saved(tested.mistakes, module.test, directory),
     )
     complete(
         directory.ledger,
@@ -143,6 +151,22 @@ def evaluate(
     )
     directory.publish(directory.ledger)
     return figures
+
+
+def _saved(mistakes: Sequence["Mistake"], images: "Images", directory: ExperimentDir) -> list[dict[str, Any]]:
+    """What is told of each mistake, its image among the files of the model; those of an earlier model go."""
+    from cifar.sources import save_image
+
+    folder = directory.model / MISTAKES
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    told = []
+    for one in mistakes:
+        file = folder / f"{one.image:06d}.png"
+        save_image(images.pixels[one.image], file)
+        told.append({**asdict(one), "file": f"{MISTAKES}/{file.name}"})
+    directory.publish(*folder.iterdir())
+    return told
 
 
 def _share(part: int, whole: int) -> float | None:

@@ -4,6 +4,7 @@ On an object store, where no file can be appended to, the driver works in a loca
 whole, and the study every few seconds.
 """
 
+import atexit
 import hashlib
 import os
 import platform
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -104,10 +106,24 @@ class ExperimentDir:
             else:
                 file.unlink(missing_ok=True)
 
+    def is_locked(self) -> bool:
+        """Whether a process of this machine runs this experiment."""
+        if not (self.path / ".lock").exists():
+            return False
+        lock = FileLock(self.path / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            return True
+        except OSError:  # on a disk that cannot be written nothing runs
+            return False
+        lock.release()
+        return False
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keeps every other process from running this experiment. Raises NameTakenError if one does."""
-        lock = FileLock(self.path / ".lock", timeout=0)
+        lock = FileLock(self.path / ".lock", timeout=0.2)  # is_locked holds it for a moment
         try:
             lock.acquire()
         except Timeout:
@@ -170,6 +186,15 @@ def working_copy(where: Storage, name: str, *, fresh: bool) -> ExperimentDir:
     directory = ExperimentDir(path, remote)
     if not fresh:
         directory.fetch()
+    return directory
+
+
+def passing_copy(where: Storage, name: str) -> ExperimentDir:
+    """An experiment on an object store, for one who only looks: a local copy that goes with the process."""
+    folder = Path(mkdtemp(prefix="cifar-tune-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    directory = ExperimentDir(folder / name, where.child(name))
+    directory.fetch()
     return directory
 
 

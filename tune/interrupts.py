@@ -34,7 +34,7 @@ class Stopped:
 
 
 @contextmanager
-def _handled(handler: Callable[[int, FrameType | None], Any]) -> Iterator[dict[int, Any]]:
+def _handled(handler: Callable[[int, FrameType | None], Any] | signal.Handlers) -> Iterator[dict[int, Any]]:
     """Gives who handles each signal afterwards: who did before."""
     after: dict[int, Any] = {number: signal.signal(number, handler) for number in SIGNALS}
     try:
@@ -57,6 +57,13 @@ def at_once() -> Iterator[None]:
         except (KeyboardInterrupt, InterruptedSearchError):
             after.update(dict.fromkeys(SIGNALS, signal.SIG_IGN))
             raise
+
+
+@contextmanager
+def unheard() -> Iterator[None]:
+    """Both signals do nothing: for a moment whose end comes by itself and that must not be cut short."""
+    with _handled(signal.SIG_IGN):
+        yield
 
 
 @dataclass

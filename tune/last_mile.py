@@ -1,8 +1,8 @@
 """The last mile to the model: the best few over fresh seeds, and the best way to make a model of the winner."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import mean, median
 from typing import Any
 
@@ -12,7 +12,7 @@ from tune.errors import RetrainFailedError, StorageError
 from tune.experiment import ExperimentDir, to_yaml
 from tune.finalists import Finalist, best_few, finalist_count, finalists, fresh_seeds
 from tune.objectives import chosen_by, within_bounds
-from tune.sections import AVERAGES, SearchConfig
+from tune.sections import AVERAGES, RetrainConfig, SearchConfig
 from tune.spec import Experiment
 from tune.study import StudyRecord
 from tune.trainings import FINALISTS, Job, Repeat, Result, Tail, tail_learning_rate, validation_metric
@@ -213,11 +213,8 @@ class LastMile:
             **objectives.best_figures(search, winner.trial, kept=True),
             "why": winner.why(count, search),
             "checkpoint": winner.trial.checkpoints[epoch],
-            "retrain": {
-                "start": winner.way.start,
-                "lr_schedule": winner.way.lr_schedule,
-                "average": winner.way.average,
-            },
+            "retrain": asdict(winner.way),
+            "epochs afresh": winner.epochs,
             "finalists": [_finalist_record(each, search.maximize) for each in winner.finalists],
             "evidence": [_evidence_record(row) for row in winner.evidence],
         }
@@ -233,6 +230,7 @@ def _figures(measured: dict[str, float] | None, metric: str) -> tuple[float, flo
 
 def _finalist_record(each: Finalist, maximize: bool) -> dict[str, Any]:
     told: dict[str, Any] = {"trial": each.trial.number, "search": each.score, "values": list(each.values)}
+    told["values over as many epochs"] = list(each.alike)
     if each.values:
         told |= {"mean": each.mean, f"mean over {each.trial.epochs} epochs": mean(each.alike)}
         told["drop"] = each.drop(maximize)
@@ -242,5 +240,23 @@ def _finalist_record(each: Finalist, maximize: bool) -> dict[str, Any]:
 
 
 def _evidence_record(row: Evidence) -> dict[str, Any]:
-    way = {"start": row.way.start, "lr_schedule": row.way.lr_schedule, "average": row.way.average}
-    return {**way, "values": list(row.values), "losses": list(row.losses)}
+    return {**asdict(row.way), "values": list(row.values), "losses": list(row.losses)}
+
+
+def read_winner(record: Mapping[str, Any], plan: RetrainConfig, trials: Mapping[int, Trial]) -> Winner:
+    """The winner that `LastMile.write` told of: record is what winner.yaml holds, trials are those of the study.
+
+    Raises KeyError, TypeError or ValueError if it is no such record.
+    """
+    trial = trials[record["trial"]]
+    trial.checkpoints = {record["epoch"]: record["checkpoint"]}
+    few = []
+    for one in record["finalists"]:
+        values, alike = tuple(one["values"]), tuple(one["values over as many epochs"])
+        broken = one.get("diverged or failed", 0)
+        few.append(Finalist(trials[one["trial"]], one["search"], values, alike, broken))
+    table = {
+        Way(row["start"], row["lr_schedule"], row["average"]): list(zip(row["values"], row["losses"], strict=True))
+        for row in record["evidence"]
+    }
+    return Winner(trial, Way(**record["retrain"]), record["epochs afresh"], tuple(few), compared(plan, table))

@@ -54,10 +54,10 @@ def replay(name: str, number: int | None, storage: str, say: Callable[[str], Non
     Raises ResumeError if there is no such experiment, UserError if there is no such trial, or none that can be
     replayed, or the images are not those of the experiment, and what `cifar.train.fit` raises.
     """
-    directory = reopen(storage, name, "replay")
+    directory = reopen(storage, name, "replay", read_only=True)
     experiment = spec.load(directory.spec)
-    provenance, frozen = recorded(directory, f"replay: {name}")
-    trial = _chosen(name, own_trials(frozen), number, experiment)
+    provenance, study = recorded(directory, f"replay: {name}")
+    trial = _chosen(name, own_trials(study.trials), number, experiment)
     data = images.load(experiment.data)
     if data.fingerprint != provenance["data_fingerprint"]:
         raise UserError(

@@ -5,17 +5,17 @@ from typing import Any
 
 from tune import spec, yaml_file
 from tune.errors import ResumeError
-from tune.experiment import ExperimentDir, check_name, working_copy
+from tune.experiment import ExperimentDir, check_name, passing_copy, working_copy
 from tune.problems import nearest
 from tune.spec import RECORD, Experiment
 from tune.storage import open_storage, probe
 from tune.study_storage import shown_url
 
 
-def reopen(storage: str, name: str, setting: str = "--resume") -> ExperimentDir:
+def reopen(storage: str, name: str, setting: str = "--resume", *, read_only: bool = False) -> ExperimentDir:
     """The directory of an experiment that has begun. Raises ResumeError if there is none of that name.
 
-    setting: what asks for it, to be named in the error.
+    setting: what asks for it, to be named in the error. read_only: for one who only looks, while it may be running.
     """
     check_name(name)
     where = open_storage(storage)
@@ -28,7 +28,7 @@ def reopen(storage: str, name: str, setting: str = "--resume") -> ExperimentDir:
         there = nearest(name, known) or (f"; there are {', '.join(sorted(known)[:5])}" if known else "")
         raise ResumeError(f"{setting}: there is no experiment {name} in {where.uri}{there or '; none has begun there'}")
     if where.local is None:
-        return working_copy(where, name, fresh=False)
+        return passing_copy(where, name) if read_only else working_copy(where, name, fresh=False)
     return ExperimentDir(where.local / name)
 
 

@@ -214,6 +214,13 @@ class SchedulerConfig(Section):
         """The epochs before max_epochs at which trials are compared."""
         return rung_epochs(self.grace_period, self.reduction_factor, self.max_epochs)
 
+    @property
+    def pauses(self) -> tuple[int, ...]:
+        """The epochs at which a trial waits for others, with its checkpoint."""
+        if self.type == "pbt":
+            return tuple(range(self.grace_period, self.max_epochs, self.grace_period))
+        return self.rungs if self.promotes else ()
+
 
 class ResourcesConfig(Section):
     """What each trial takes of the cluster."""

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from tune.evaluation import Evaluation
     from tune.experiment import ExperimentDir
     from tune.images import SharedImages
-    from tune.last_mile import Winner
     from tune.spec import Experiment
     from tune.study import StudyRecord
     from tune.summary import Summary
@@ -121,18 +120,18 @@ def _on_cluster(job: _Job, python: str | None, console: "Console") -> "tuple[Exp
 
     # around the cluster's end, too: the second of two signals may come then
     with resumable(begun=job.mode != "new") as work, cluster.connected(job.where.address, python) as nodes:
-        job, share, study = _begun(job, nodes)
+        job, share = _begun(job, nodes)
         work.begun = True
         with job.directory.locked():
-            summary = _made(job, nodes, share, study, console)
+            summary = _made(job, nodes, share, console)
     from tune.summary import print_closing
 
     print_closing(summary, console)
     return job.directory, summary.test
 
 
-def _begun(job: _Job, nodes: "list[Node]") -> "tuple[_Job, Share, str]":
-    """What runs on these nodes, noted in the experiment directory; a trial's share; the database's URL, to be shown."""
+def _begun(job: _Job, nodes: "list[Node]") -> "tuple[_Job, Share]":
+    """What runs on these nodes, noted in the experiment directory, and a trial's share."""
     from dataclasses import replace
 
     from tune import cluster
@@ -147,17 +146,16 @@ def _begun(job: _Job, nodes: "list[Node]") -> "tuple[_Job, Share, str]":
         experiment = replace(experiment, trainer=on_cpu)
     study = shown_url(job.where.study) if job.where.study else ""
     experiments.begin(job.directory, experiment, experiments.command_line(), job.data.fingerprint, job.before, study)
-    return replace(job, experiment=experiment), share, study
+    return replace(job, experiment=experiment), share
 
 
-def _made(job: _Job, nodes: "list[Node]", share: "Share", study: str, console: "Console") -> "Summary":
+def _made(job: _Job, nodes: "list[Node]", share: "Share", console: "Console") -> "Summary":
     """Searches, makes the model and writes the report."""
-    from cifar import sources
     from tune import cluster, images, ledger
-    from tune.importance import importances
-    from tune.open_study import levels
+    from tune.recorded import known_experiment
     from tune.report import write_report
-    from tune.summary import Summary
+    from tune.study_storage import Read
+    from tune.summary import summary_of
 
     experiment, directory, data = job.experiment, job.directory, job.data
     cluster.preflight(directory.place, nodes if job.where.address else [])  # else all is on this machine
@@ -167,27 +165,11 @@ def _made(job: _Job, nodes: "list[Node]", share: "Share", study: str, console: "
         trials = _known(job, record)
     else:
         trials, share = _searched(job, shared, nodes, share, tracked, record, console)
-    winner, made, fresh = _retrained(job, shared, nodes, share, tracked, record, trials, console)
+    made, fresh = _retrained(job, shared, nodes, share, tracked, record, trials, console)
     # one that was made before may have a reading since the last seal, noted before a kill
     if fresh or ledger.holds(directory.ledger, record.test_readings):
         record.test_readings = ledger.seal(directory.ledger, record.test_readings, made.test.reading)
-    summary = Summary(
-        experiment=experiment,
-        directory=directory,
-        trials=trials,
-        winner=winner,
-        test=made.test,
-        onnx_error=made.onnx_error,
-        skipped=(*data.skipped, *made.test.skipped),
-        study=study or str(directory.journal),
-        ended=record.ended_because,
-        search_seconds=record.elapsed,
-        retrain_seconds=record.retrain_seconds,
-        classes=data.classes,
-        shape=(data.channels, *data.image_size),
-        images=sources.counts(data, experiment.data),
-        importances=importances(record.study, levels(experiment)),
-    )
+    summary = summary_of(known_experiment(directory, experiment, Read(record.study)))
     write_report(summary)
     directory.publish()
     return summary
@@ -231,6 +213,7 @@ def _searched(
 
     experiment, ended = job.experiment, len(record.ended())
     share, packing = packed(experiment, shared, nodes, share, experiment.trials - ended)
+    record.slots = share.slots
     for line in filter(None, [packing, _opening(job, share, ended)]):
         console.print(line, markup=False, soft_wrap=True)
     with Progress(experiment, share.slots, console) as progress:
@@ -278,8 +261,8 @@ def _retrained(
     record: "StudyRecord",
     trials: "list[Trial]",
     console: "Console",
-) -> "tuple[Winner, Made, bool]":
-    """The winner and its model, and whether that was made now."""
+) -> "tuple[Made, bool]":
+    """The winner's model, and whether that was made now."""
     from tune import winner as winners
     from tune.experiment import command_line
     from tune.final import make_model
@@ -302,7 +285,7 @@ def _retrained(
             made = None if anew else winners.already_made(experiment, winner, directory)
             if made is not None:
                 mile.write(winner, len(trials))
-                return winner, made, fresh
+                return made, fresh
             readings = winners.check_unread(
                 experiment, winner, directory, record.test_readings, again=job.where.again, anew=anew
             )
@@ -321,7 +304,7 @@ def _retrained(
         if fresh or (mile and mile.ran):
             record.retrain_seconds = before + time.monotonic() - began
     directory.fetch()
-    return winner, made, fresh
+    return made, fresh
 
 
 def _failure(trials: "list[Trial]", traceback: str) -> Exception:

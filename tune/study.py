@@ -215,6 +215,16 @@ class StudyRecord:
             self.study.set_user_attr("retrain_s", round(seconds, 3))
 
     @property
+    def slots(self) -> int | None:
+        """How many trials fitted at once, when the search began last."""
+        return self.study.user_attrs.get("slots")
+
+    @slots.setter
+    def slots(self, count: int) -> None:
+        with _as_os_error():
+            self.study.set_user_attr("slots", count)
+
+    @property
     def test_readings(self) -> dict[str, Any]:
         """What `tune.ledger.seal` gave after the last reading of the test set; empty before the first."""
         return dict(self.study.user_attrs.get("test_readings", {}))

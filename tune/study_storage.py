@@ -6,6 +6,8 @@ import os
 import time
 from collections.abc import Container, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -168,29 +170,48 @@ def taken(name: str) -> NameTakenError:
     return NameTakenError(f"the study {name} exists; choose another --name, or go on with --resume")
 
 
-def read_journal(journal: Path) -> tuple[str, list[FrozenTrial]]:
-    """Name and trials of the study in a finished experiment's journal, which is left as it is.
+@dataclass(frozen=True)
+class Read:
+    """A study as it is kept."""
+
+    study: optuna.Study
+
+    @cached_property
+    def trials(self) -> list[FrozenTrial]:
+        """As they are when this is asked first."""
+        return self.study.get_trials(deepcopy=False)
+
+    @cached_property
+    def attributes(self) -> dict[str, Any]:
+        """The study's own."""
+        return self.study.user_attrs
+
+
+def read_journal(journal: Path) -> Read:
+    """The study in an experiment's journal, which is left as it is; one that is written to meanwhile, as far as it is.
 
     Raises StorageError if there is none to read.
     """
     try:
         storage = JournalStorage(_ReadOnly(str(journal)))
         (name,) = optuna.get_all_study_names(storage)
-        return name, optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False)
+        study = Read(optuna.load_study(study_name=name, storage=storage))
+        _ = study.trials  # read here, where what is wrong with them is told
+        return study
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StorageError(f"{journal}: no study can be read there ({error})") from None
 
 
-def read_database(url: str, name: str) -> list[FrozenTrial]:
-    """The trials of an earlier experiment's study in a database. Raises StorageError if there is none of that name."""
+def read_database(url: str, name: str) -> Read:
+    """An earlier experiment's study in a database. Raises StorageError if there is none of that name."""
     try:
-        return optuna.load_study(study_name=name, storage=url_storage(url)).get_trials(deepcopy=False)
+        return Read(optuna.load_study(study_name=name, storage=url_storage(url)))
     except KeyError:
         raise StorageError(f"{shown_url(url)}: there is no study {name} there") from None
 
 
-def recorded(directory: ExperimentDir, asks: str) -> tuple[dict[str, Any], list[FrozenTrial]]:
-    """The provenance of an experiment that began, and its study's trials.
+def recorded(directory: ExperimentDir, asks: str) -> tuple[dict[str, Any], Read]:
+    """The provenance of an experiment that began, and its study.
 
     asks: who wants to know, to be named in the error. Raises ResumeError if the study is behind a password,
     StorageError if it cannot be read.
@@ -200,7 +221,7 @@ def recorded(directory: ExperimentDir, asks: str) -> tuple[dict[str, Any], list[
         if ":***@" in database:
             raise ResumeError(f"{asks} has its study in {database}, behind a password; leave it out")
         return provenance, read_database(database, directory.path.name)
-    return provenance, read_journal(directory.journal)[1]
+    return provenance, read_journal(directory.journal)
 
 
 class _ReadOnly(JournalFileBackend):

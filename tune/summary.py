@@ -11,13 +11,17 @@ from rich.table import Table
 from rich.text import Text
 
 from cifar.hparams import only_with
+from tune.errors import StorageError
 from tune.evaluation import ClassFigures, Evaluation
 from tune.experiment import ExperimentDir
 from tune.finalists import Finalist, mean_interval
+from tune.importance import importances
 from tune.last_mile import Winner
 from tune.objectives import best_figures, front, in_digits
+from tune.open_study import levels
 from tune.points import in_effect
 from tune.progress import duration
+from tune.recorded import Recorded
 from tune.space import Constant
 from tune.spec import Experiment
 from tune.trainings import validation_metric
@@ -168,6 +172,30 @@ class Summary:
         if averages:
             return f"{told}; no average was better, so none is used"
         return f"{told}; no average is used, as retrain.average says"
+
+
+def summary_of(known: Recorded) -> Summary:
+    """What there is to tell of an experiment that has its model. Raises StorageError if it has none yet."""
+    metrics, winner, test = known.metrics, known.winner, known.test
+    if metrics is None or winner is None or test is None:
+        raise StorageError(f"{known.directory.place.uri}: there is no model yet")
+    return Summary(
+        experiment=known.experiment,
+        directory=known.directory,
+        trials=known.trials,
+        winner=winner,
+        test=test,
+        study=known.provenance.get("study") or str(known.directory.journal),
+        ended=known.ended_because,
+        search_seconds=known.search_seconds,
+        retrain_seconds=known.retrain_seconds,
+        classes=tuple(metrics["classes"]),
+        onnx_error=metrics["onnx_error"],
+        skipped=tuple(metrics["skipped"]),
+        shape=tuple(metrics["image_shape"]),
+        images=(metrics["training_images"], metrics["validation_images"]),
+        importances=importances(known.study.study, levels(known.experiment)),
+    )
 
 
 def with_interval(value: float, interval: tuple[float, float] | None, metric: str) -> str:

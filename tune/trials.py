@@ -61,6 +61,11 @@ class Trial:
         """Whether it is paused, and can go on from its checkpoint of `epoch`."""
         return self.state == "paused" and epoch in self.checkpoints
 
+    def waits_at(self, pauses: Iterable[int]) -> bool:
+        """Whether it waits for others at one of the epochs at which trials pause."""
+        epoch = self.epochs
+        return epoch in pauses and self.waits_after(epoch) and epoch not in self.judged
+
     def best(self, maximize: bool) -> tuple[int, float] | None:
         """(epoch, value) of the best finite value; the latest of equal ones, whose checkpoint is the one kept."""
         return _best(self.values, maximize)

@@ -31,7 +31,9 @@ def earlier(source: str, experiment: Experiment, storage: str) -> tuple[dict[str
     """
     path, mark, options = source.partition("?") if "://" in source else (source, "", "")
     folder, slash, name = path.rstrip("/").rpartition("/")
-    directory = reopen((folder or "/") + mark + options if slash else storage, name, "search.warm_start")
+    directory = reopen(
+        (folder or "/") + mark + options if slash else storage, name, "search.warm_start", read_only=True
+    )
     theirs, mine = spec.load(directory.spec).search, experiment.search
     if theirs.objectives:
         raise ResumeError(f"search.warm_start: {source} has several objectives, this search one; leave it out")
@@ -41,7 +43,8 @@ def earlier(source: str, experiment: Experiment, storage: str) -> tuple[dict[str
             f"search.warm_start: {source} ranks its trials by {theirs.metric} ({modes[0]}), this search by "
             f"{mine.metric} ({modes[1]}); leave it out"
         )
-    return recorded(directory, f"search.warm_start: {source}")
+    provenance, study = recorded(directory, f"search.warm_start: {source}")
+    return provenance, study.trials
 
 
 def _learn(source: str, experiment: Experiment, record: StudyRecord, storage: str, fingerprint: str) -> str:

@@ -181,6 +181,7 @@ def finish_model(
     a session was killed after it, it counts as one, and what came out is not asked for again. `say` hears what is
     being done. A network that ONNX cannot express costs the export only. Raises DataError if the images cannot be read.
     """
+    from cifar import sources
     from cifar.train import load
 
     directory.fetch(directory.ledger, directory.model)
@@ -194,12 +195,17 @@ def finish_model(
             figures = evaluate(experiment, model, data, directory, _made_from(experiment, winner), before, made)
     say("exporting")
     difference, onnx_error = _export(model, data, directory.model / "model.onnx")
-    _save_example(data, directory.model / "example.png")
+    sources.save_image(data.train.pixels[0], directory.model / "example.png")  # to try the model on
+    training, validation = sources.counts(data, experiment.data)
     record = {
         "test": asdict(figures),
         "per_class": {name: asdict(row) for name, row in figures.per_class(data.classes).items()},
         "validation": _validated(experiment, model, data),
         "classes": list(data.classes),
+        "image_shape": [data.channels, *data.image_size],
+        "training_images": training,
+        "validation_images": validation,
+        "skipped": [*data.skipped, *figures.skipped],
         "parameters": model.size,
         "onnx_largest_difference": difference,
         "onnx_error": onnx_error,
@@ -232,12 +238,3 @@ def _export(model: "ImageClassifier", data: "TrainingData", file: Path) -> tuple
             return to_onnx(model, beside, torch.from_numpy(data.train.pixels[:_ONNX_CHECKED].copy())), ""
     except Exception as error:  # the exporter and a user's network raise what they like
         return None, first_line(error)
-
-
-def _save_example(data: "TrainingData", file: Path) -> None:
-    """An image to try the model on."""
-    import numpy as np
-    from PIL import Image
-
-    pixels = np.asarray(data.train.pixels[0])
-    Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).save(file)

@@ -357,7 +357,8 @@ def test_averaging_may_train_on_everything(make_data, tiny):
 def test_the_test_counts_every_image_once(make_data, make_test_data, tiny):
     unmoved = tiny.model_copy(update={"flip": False, "translate": 0})
     model, data = digits_model(make_data, unmoved), make_test_data()
-    metrics, confusion, with_views = train.test(model, data, CPU)
+    tested = train.test(model, data, CPU, mistakes=5)
+    metrics, confusion, with_views = tested.metrics, tested.confusion, tested.confusion_of_views
     images, labels = next(iter(data.test_dataloader()))
     with torch.no_grad():
         logits = model.eval()(images)
@@ -368,13 +369,20 @@ def test_the_test_counts_every_image_once(make_data, make_test_data, tiny):
     np.add.at(expected, (labels.numpy(), logits.argmax(1).numpy()), 1)  # the true class first
     assert confusion.tolist() == expected.tolist()
     assert with_views.tolist() == expected.tolist(), "trained without flips and shifts"
+    confidence, predicted = logits.softmax(1).max(1)
+    wrong = (predicted != labels).nonzero().flatten().tolist()
+    surest = sorted(wrong, key=lambda index: -confidence[index])[:5]
+    assert [one.image for one in tested.mistakes] == surest
+    assert [one.true for one in tested.mistakes] == labels[surest].tolist()
+    assert [one.predicted for one in tested.mistakes] == predicted[surest].tolist()
+    assert [one.probability for one in tested.mistakes] == pytest.approx(confidence[surest].tolist(), rel=1e-4)
 
 
 def test_the_calibration_error_of_a_test_is_that_of_its_probabilities(make_data, make_test_data, tiny):
     """By hand, as in Guo et al., 2017: over 15 bins, the mean distance of accuracy from confidence."""
     point = tiny.model_copy(update={"network": "resnet9", "learning_rate": 0.01})
     model, data = fit(point, make_data(), CPU, max_epochs=10, seed=1), make_test_data(batch_size=100)
-    metrics, *_ = train.test(model, data, CPU)
+    metrics = train.test(model, data, CPU).metrics
     images, labels = torch.from_numpy(data.test.pixels), torch.from_numpy(data.test.labels)
     with torch.no_grad():
         confidence, predicted = model.eval()(images).softmax(1).max(1)
@@ -388,7 +396,8 @@ def test_the_views_of_a_test_are_those_of_training(make_data, make_test_data, ti
     """By hand, as in airbench's infer_mirror_translate: half for the pictures in place, half for those shifted."""
     point = tiny.model_copy(update={"network": "resnet9", "cutout": 0, "learning_rate": 0.01})
     model, data = fit(point, make_data(), CPU, max_epochs=8, seed=1), make_test_data()
-    _, plain, with_views = train.test(model, data, CPU)
+    tested = train.test(model, data, CPU)
+    plain, with_views = tested.confusion, tested.confusion_of_views
     images, labels = next(iter(data.test_dataloader()))
     padded = torch.nn.functional.pad(images.float(), (1, 1, 1, 1), mode="replicate").byte()
 
@@ -405,9 +414,9 @@ def test_the_views_of_a_test_are_those_of_training(make_data, make_test_data, ti
 def test_a_second_test_of_a_model_starts_from_nought(make_data, make_test_data, tiny):
     model, data = digits_model(make_data, tiny), make_test_data()
     first, second = (train.test(model, data, CPU) for _ in range(2))
-    assert second[0] == first[0]
-    assert second[1].tolist() == first[1].tolist()
-    assert int(second[1].sum()) == 360
+    assert second.metrics == first.metrics
+    assert second.confusion.tolist() == first.confusion.tolist()
+    assert int(second.confusion.sum()) == 360
 
 
 def test_validation_loss_is_without_label_smoothing_and_augmentation(make_data, tiny):

@@ -4,7 +4,7 @@ import json
 import math
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,6 +13,7 @@ import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from tune import experiment as experiments
 from tune.conductor import Conductor
 from tune.errors import SpecError
 from tune.experiment import ExperimentDir
@@ -220,6 +221,19 @@ def session(storage: Path, experiment: Callable[..., Experiment]) -> Callable[..
 
     def make(*fields: str, folder: str = "first", **options: Any) -> Session:
         return Session(experiment(*fields), storage / folder, **options)
+
+    return make
+
+
+@pytest.fixture
+def begun(storage: Path, experiment: Callable[..., Experiment]) -> Callable[..., Session]:
+    """A session of a search whose experiment directory is complete: `begun("name", "search.trials=3", …)`."""
+
+    def make(name: str, *fields: str, text: str = SPACE, **options: Any) -> Session:
+        directory = experiments.reserve(str(storage), name)
+        one = replace(experiment(*fields, text=text), name=name)
+        experiments.begin(directory, one, f"python -m tune.run --space search.yaml --name {name}", "f00d")
+        return Session(one, storage / name, **options)
 
     return make
 

@@ -13,7 +13,7 @@ from tune import yaml_file
 from tune.averaging import PLAIN, UNCOMPARED, Way
 from tune.errors import RetrainFailedError, SearchFailedError, StorageError
 from tune.experiment import ExperimentDir
-from tune.last_mile import LastMile
+from tune.last_mile import LastMile, read_winner
 from tune.open_study import open_study
 from tune.tracking import Tracking
 from tune.trials import Trial
@@ -110,6 +110,10 @@ def test_every_way_is_measured_on_the_same_seeds_and_the_best_is_taken(mile):
     told = yaml_file.read(session.directory.winner)[0]
     assert Way(**told["retrain"]) == winner.way
     assert len(told["evidence"]) == 13
+    known = {trial.number: trial for trial in session.trials}
+    again = read_winner(told, session.experiment.retrain, known)
+    assert (again.trial, again.way, again.epochs) == (winner.trial, winner.way, winner.epochs)
+    assert (again.finalists, again.evidence) == (winner.finalists, winner.evidence)
 
 
 def test_nothing_is_trained_twice(mile):

@@ -285,7 +285,7 @@ def test_what_dashboards_show_is_there(journal, space):
     """Start and end of each trial, and values by epoch."""
     record = reopened(journal)
     ended(record, record.propose(space), "completed", e1=0.5, e2=0.6)
-    _, (trial,) = read_journal(journal)
+    (trial,) = read_journal(journal).trials
     assert trial.duration is not None
     assert trial.duration >= timedelta(0)
     assert trial.intermediate_values == {1: 0.5, 2: 0.6}

@@ -21,13 +21,13 @@ def test_a_line_is_in_the_file_at_once_and_on_the_disk_within_a_second(journal, 
     monkeypatch.setattr("tune.study_storage.time.monotonic", lambda: now[0])
     record = reopened(journal)
     number = record.propose(space).number
-    assert (read_journal(journal)[1][number].params.keys() > {"learning_rate"}, synced) == (True, [])
+    assert (read_journal(journal).trials[number].params.keys() > {"learning_rate"}, synced) == (True, [])
     now[0] += 1.1
     record.report(number, 1, 0.5)
     assert len(synced) == 1
     record.report(number, 2, 0.5)
     assert len(synced) == 1
-    assert read_journal(journal)[1][number].intermediate_values == {1: 0.5, 2: 0.5}
+    assert read_journal(journal).trials[number].intermediate_values == {1: 0.5, 2: 0.5}
 
 
 @pytest.mark.parametrize("left", ['{"op_co', "{", "\x00\x00\x00", '{"op_code":8}'])
@@ -59,7 +59,8 @@ def test_a_journal_is_read_without_being_changed(journal, space):
     trial.state, trial.values = "completed", {1: 0.5}
     record.end(trial)
     content = journal.read_bytes()
-    name, trials = read_journal(journal)
+    read = read_journal(journal)
+    name, trials = read.study.study_name, read.trials
     assert (name, [trial.value for trial in trials]) == ("name", [0.5])
     assert journal.read_bytes() == content
 

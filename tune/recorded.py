@@ -1,0 +1,126 @@
+"""An experiment as its directory tells it, running or finished: what every view of it is made of."""
+
+import json
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from tune import spec, yaml_file
+from tune.errors import StorageError
+from tune.evaluation import Evaluation
+from tune.experiment import ExperimentDir
+from tune.last_mile import Winner, read_winner
+from tune.resume import reopen
+from tune.spec import RECORD, Experiment
+from tune.storage import open_storage
+from tune.study import own_trials
+from tune.study_storage import Read, recorded
+from tune.trials import Trial
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One experiment. running: whether a process of this machine runs it now.
+
+    trials: as the study has them; of those without an end, the ones that have a slot are running, the others paused.
+    """
+
+    directory: ExperimentDir
+    experiment: Experiment
+    provenance: dict[str, Any]
+    study: Read
+    running: bool
+
+    @property
+    def name(self) -> str:
+        """The experiment's."""
+        return self.experiment.name
+
+    @cached_property
+    def trials(self) -> list[Trial]:
+        """In the order of their numbers."""
+        trials = own_trials(self.study.trials)
+        for trial in trials if self.running else ():
+            if trial.state == "paused" and trial.begun and not trial.waits_at(self.experiment.scheduler.pauses):
+                trial.state = "running"
+        return trials
+
+    @cached_property
+    def winner(self) -> Winner | None:
+        """The trial that becomes the model, once that is known."""
+        if not self.directory.winner.exists():
+            return None
+        record, _ = yaml_file.read(self.directory.winner)
+        known = {trial.number: replace(trial, checkpoints=dict(trial.checkpoints)) for trial in self.trials}
+        try:
+            return read_winner(record, self.experiment.retrain, known)
+        except (KeyError, TypeError, ValueError) as error:
+            raise StorageError(
+                f"{self.directory.winner}: is no record of a winner of this version ({error!r})"
+            ) from None
+
+    @cached_property
+    def metrics(self) -> dict[str, Any] | None:
+        """What metrics.json says of the model, once there is one."""
+        file = self.directory.model / "metrics.json"
+        try:
+            return dict(json.loads(file.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError, OSError) as error:
+            raise StorageError(f"{file}: cannot be read ({error})") from None
+
+    @property
+    def test(self) -> Evaluation | None:
+        """What the test set said of the model, once it was read."""
+        return Evaluation(**self.metrics["test"]) if self.metrics else None
+
+    @property
+    def ended_because(self) -> str:
+        """Which limit ended the search before its last trial; empty where none did."""
+        return str(self.study.attributes.get("ended_because", ""))
+
+    @property
+    def slots(self) -> int | None:
+        """How many trials fitted at once, when the search began last."""
+        return self.study.attributes.get("slots")
+
+    @property
+    def search_seconds(self) -> float:
+        """Seconds that the search has run in all its sessions, as far as is recorded."""
+        known = [float(self.study.attributes.get("elapsed_s", 0.0))]
+        for trial in self.trials:
+            known += [*trial.saved_at.values(), trial.ended_at or 0.0]
+        return max(known)
+
+    @property
+    def retrain_seconds(self) -> float:
+        """Seconds that the last mile took."""
+        return float(self.study.attributes.get("retrain_s", 0.0))
+
+
+def read_experiment(storage: str, name: str, asks: str) -> Recorded:
+    """The experiment `name` of a folder or URI. asks: the command that wants it, to be named in errors.
+
+    Raises ResumeError if there is none of that name, or its study is behind a password; StorageError if it cannot be
+    read.
+    """
+    directory = reopen(storage, name, asks, read_only=True)
+    experiment = replace(spec.load(directory.spec), name=name)
+    provenance, study = recorded(directory, f"{asks}: {name}")
+    return Recorded(directory, experiment, provenance, study, directory.is_locked())
+
+
+def known_experiment(directory: ExperimentDir, experiment: Experiment, study: Read) -> Recorded:
+    """The same for the process that runs it, which has its study open."""
+    provenance = yaml_file.read(directory.spec)[0][RECORD]
+    return Recorded(directory, experiment, provenance, study, running=False)
+
+
+def names(storage: str) -> Collection[str]:
+    """Of all experiments that began in a folder or at a URI, in order. Raises StorageError if it cannot be read."""
+    where = open_storage(storage)
+    if not where.exists(""):
+        return []
+    return sorted(name for name in where.list("") if where.exists(f"{name}/experiment.yaml"))
