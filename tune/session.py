@@ -153,7 +153,7 @@ def _made(job: _Job, nodes: "list[Node]", share: "Share", console: "Console") ->
     """Searches, makes the model and writes the report."""
     from tune import cluster, images, ledger
     from tune.recorded import known_experiment
-    from tune.report import write_report
+    from tune.report.page import write_report
     from tune.study_storage import Read
     from tune.summary import summary_of
 

@@ -17,7 +17,7 @@ from tune.averaging import PLAIN, UNCOMPARED, Way, compared
 from tune.evaluation import Evaluation
 from tune.finalists import finalists
 from tune.last_mile import Winner
-from tune.report import write_report
+from tune.report.page import write_report
 from tune.summary import Summary, print_closing
 from tune.trials import Trial
 

@@ -1,16 +1,13 @@
-"""The report: one HTML file that opens anywhere, without a network."""
+"""The whole page, from what is known of the finished experiment."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tune.experiment import versions, write_text
-from tune.objectives import best_figures, in_digits
-from tune.progress import duration
-from tune.summary import Summary, difference, shown, with_interval
+from tune.objectives import best_figures
+from tune.report.section import load_template, new_figure
+from tune.summary import Summary
 from tune.trainings import validation_metric
 from tune.trials import DEAD
-
-if TYPE_CHECKING:
-    from jinja2 import Template
 
 _CARD_CLASSES, _CARD_WORST = 20, 10  # a card shows every class of so many; of more, the worst
 _COLOURS = {"completed": "#1b7f4b", "stopped": "#b26a00", "diverged": "#b00020", "failed": "#6b6b6b"}
@@ -22,39 +19,9 @@ def write_report(summary: Summary) -> None:
     figures = {"Pareto front": _front(summary)} if summary.front else {}
     figures |= {"Learning curves": _curves(summary), "Best value so far": _best_so_far(summary)}
     figures["Confusion matrix, test set"] = _confusion(summary)
-    html = _template("report.html.j2").render(**context, figures=_as_html(figures))
+    html = load_template("report.html.j2").render(**context, figures=_as_html(figures))
     write_text(summary.directory.report, html)
-    write_text(summary.directory.model / "README.md", _template("card.md.j2").render(**context))
-
-
-def _template(name: str) -> "Template":
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("tune"),
-        autoescape=lambda template: template is not None and ".html" in template,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["shown"] = shown
-    environment.filters["in_digits"] = in_digits
-    environment.filters["duration"] = duration
-    environment.filters["difference"] = difference
-    environment.globals["with_interval"] = with_interval
-    environment.filters["share"] = _share
-    environment.filters["cell"] = _cell
-    return environment.get_template(name)
-
-
-def _share(value: float | None) -> str:
-    return "none" if value is None else f"{value:.1%}"
-
-
-def _cell(text: object) -> str:
-    """Text that ends neither a cell nor a row of a Markdown table."""
-    return " ".join(str(text).split()).replace("|", "\\|")
+    write_text(summary.directory.model / "README.md", load_template("card.md.j2").render(**context))
 
 
 def _context(summary: Summary) -> dict[str, Any]:
@@ -87,15 +54,9 @@ def _as_html(figures: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _figure(**layout: Any) -> Any:
-    from plotly.graph_objects import Figure
-
-    return Figure(layout={"template": "plotly_white", "height": 420, "margin": {"t": 20, "r": 10}, **layout})
-
-
 def _curves(summary: Summary) -> Any:
     scheduler, metric = summary.experiment.scheduler, summary.experiment.search.metric
-    figure = _figure(xaxis={"title": "epoch"}, yaxis={"title": metric}, showlegend=False)
+    figure = new_figure(xaxis={"title": "epoch"}, yaxis={"title": metric}, showlegend=False)
     for trial in summary.trials:
         winner = trial.number == summary.trial.number
         figure.add_scatter(
@@ -123,7 +84,7 @@ def _front(summary: Summary) -> Any:
         "front": (front, "lines+markers", "#1b7f4b", "circle"),
         "winner": ([summary.trial.number], "markers", "#1a4fd6", "star"),
     }
-    figure = _figure(xaxis={"title": x}, yaxis={"title": y})
+    figure = new_figure(xaxis={"title": x}, yaxis={"title": y})
     for name, (numbers, mode, colour, symbol) in groups.items():
         known = [number for number in numbers if told.get(number)]
         figure.add_scatter(
@@ -152,13 +113,13 @@ def _best_so_far(summary: Summary) -> Any:
         if best := trial.best(search.maximize):
             numbers.append(trial.number)
             values.append(choose([best[1], *values[-1:]]))
-    figure = _figure(xaxis={"title": "trial"}, yaxis={"title": f"best {search.metric}"})
+    figure = new_figure(xaxis={"title": "trial"}, yaxis={"title": f"best {search.metric}"})
     figure.add_scatter(x=numbers, y=values, mode="lines+markers", line={"shape": "hv"})
     return figure
 
 
 def _confusion(summary: Summary) -> Any:
     names = summary.classes
-    figure = _figure(xaxis={"title": "predicted"}, yaxis={"title": "true", "autorange": "reversed"})
+    figure = new_figure(xaxis={"title": "predicted"}, yaxis={"title": "true", "autorange": "reversed"})
     figure.add_heatmap(z=summary.test.confusion, x=names, y=names, colorscale="Blues", texttemplate="%{z}")
     return figure
