@@ -176,6 +176,7 @@ class Finished:
 
 
 Call = Callable[..., Finished]
+CHEAP = ("retrain.seeds=0", "resources.max_concurrent=1")
 
 
 def free_port() -> int:
@@ -331,14 +332,15 @@ def call(start: Callable[..., Started]) -> Call:
 def search(call: Call, cluster: str) -> Call:
     """Calls `tune.run` on the shared cluster for a shipped space, with `--set` for each further argument.
 
-    No finalist is trained again unless one of them says so: that takes longer than most of these searches.
+    No finalist is trained again unless one of them says so: that takes longer than most of these searches. Nor is there
+    more than one slot, for each of which a process has to import torch.
     """
 
     def run(
         space: str | Path, *overrides: str, name: str = "test", flags: Sequence[str] = (), **variables: str
     ) -> Finished:
         file = PROJECT / "search_spaces" / space
-        sets = [part for override in ("retrain.seeds=0", *overrides) for part in ("--set", override)]
+        sets = [part for override in (*CHEAP, *overrides) for part in ("--set", override)]
         arguments = ["--space", file, "--name", name, "--address", cluster, *sets, *flags]
         return call("tune.run", *arguments, **variables)
 
