@@ -152,6 +152,7 @@ def _begun(job: _Job, nodes: "list[Node]") -> "tuple[_Job, Share]":
 def _made(job: _Job, nodes: "list[Node]", share: "Share", console: "Console") -> "Summary":
     """Searches, makes the model and writes the report."""
     from tune import cluster, images, ledger
+    from tune.next_experiment import write_next
     from tune.recorded import known_experiment
     from tune.report.page import write_report
     from tune.study_storage import Read
@@ -169,8 +170,10 @@ def _made(job: _Job, nodes: "list[Node]", share: "Share", console: "Console") ->
     # one that was made before may have a reading since the last seal, noted before a kill
     if fresh or ledger.holds(directory.ledger, record.test_readings):
         record.test_readings = ledger.seal(directory.ledger, record.test_readings, made.test.reading)
-    summary = summary_of(known_experiment(directory, experiment, Read(record.study)))
-    write_report(summary)
+    known = known_experiment(directory, experiment, Read(record.study))
+    summary = summary_of(known)
+    write_report(summary, known)
+    write_next(known)
     directory.publish()
     return summary
 
