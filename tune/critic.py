@@ -26,6 +26,7 @@ FALSE_ALARMS = 0.01  # of each kind of finding, for a whole search
 _FEW = 20  # trials that compare, below which the best quarter says nothing of a bound
 _GOOD = 0.25  # the share of them that are the best
 _EDGE = 0.25  # of a domain, on its scale
+_THIN = 0.25  # chance of as few in the outer half of that
 _SOME = 40  # trials that compare, below which a small importance may be chance
 _SMALL = 0.3  # of the importance that each parameter would have if all mattered alike
 _UNLIKE = 0.2  # chance of as large a difference, above which two distributions are taken for alike
@@ -138,9 +139,10 @@ def _hugging(experiment: Experiment, seen: Compared) -> Iterator[Finding]:
     """Where the best quarter crowds at a bound: more of it in the outer quarter of the domain than chance would put.
 
     Of n trials, K of them in the outer quarter, the number among the best k is hypergeometric if the parameter has no
-    effect, wherever the sampler looked. What lies beyond is worth a look if the best crowd to the very edge, too.
+    effect, wherever the sampler looked. What lies beyond is worth a look if the best crowd to the very edge, too: if
+    they are not fewer in its outer half than an even spread would seldom put there.
     """
-    from scipy.stats import hypergeom
+    from scipy.stats import binom, hypergeom
 
     numbers = _numbers(experiment)
     for domain, path in numbers:
@@ -153,7 +155,8 @@ def _hugging(experiment: Experiment, seen: Compared) -> Iterator[Finding]:
             inside, of_best = sum(one <= _EDGE for one in depth), sum(one <= _EDGE for one in depth[: len(best)])
             outermost = sum(one <= _EDGE / 2 for one in depth[: len(best)])
             chance = float(hypergeom.sf(of_best - 1, len(trials), inside, len(best)))
-            crowded = 2 * of_best > len(best) and 2 * outermost >= of_best and depth[0] <= _EDGE
+            to_the_edge = binom.cdf(outermost, of_best, 0.5) > _THIN
+            crowded = 2 * of_best > len(best) and to_the_edge and depth[0] <= _EDGE
             wider = widened(domain, side)
             if wider is not None and crowded and chance <= FALSE_ALARMS / (2 * len(numbers)):
                 scale = "of its logarithm" if domain.log else "of its domain"
@@ -193,7 +196,7 @@ def widened(domain: Numeric, side: str) -> float | int | None:
         return (
             rounded if (rounded > bound if upper else rounded < bound) and not (domain.log and rounded <= 0) else None
         )
-    steps = math.floor(abs(wanted - bound) / domain.step) or 1
+    steps = math.floor(abs(wanted - bound) / domain.step + 1e-9) or 1
     whole = int(bound) + domain.step * steps * (1 if upper else -1)
     fits = _allowed(domain.name, bound, whole) == whole and not (domain.log and whole <= 0)
     return whole if fits else None
@@ -227,9 +230,10 @@ def _without_effect(experiment: Experiment, seen: Compared, importances: Mapping
     if not any(chance <= FALSE_ALARMS / len(domains) for chance in unlike.values()):
         return
     for domain, path in domains:
-        count, share = len(having(experiment, domain, seen.trials)), importances[domain.key]
+        there, share = having(experiment, domain, seen.trials), importances[domain.key]
+        count = len(there)
         if count >= _SOME and share < _SMALL / len(importances) and unlike[domain.key] > _UNLIKE:
-            value = seen.trials[0].hparams[domain.name]
+            value = there[0].hparams[domain.name]
             shown = f"{value:.4g}" if isinstance(value, float) else str(value).lower()
             evidence = (
                 f"{share:.1%} of the importance of {len(importances)} parameters; in the best quarter of {count} "
@@ -276,9 +280,9 @@ def _diverging(experiment: Experiment, trials: Sequence[Trial], seen: Compared) 
     ended = [trial for trial in trials if trial.values or trial.state in DEAD]
     best = seen.best(seen.trials) or sorted(ended, key=lambda trial: trial.state in DEAD)[:1]
     for domain, path in numbers:
-        here = having(experiment, domain, ended)
+        here, good = having(experiment, domain, ended), having(experiment, domain, best)
         for side in ("lower", "upper"):
-            finding = _region(domain, path, side, here, best, 2 * len(numbers))
+            finding = _region(domain, path, side, here, good, 2 * len(numbers))
             if finding:
                 yield finding
 
@@ -291,7 +295,7 @@ def _region(
     order = sorted(here, key=lambda trial: _depth(domain, trial, side))
     dead = [trial.state in DEAD for trial in order]
     depths = [_depth(domain, trial, side) for trial in order]
-    nearest = min((_depth(domain, trial, side) for trial in best if domain.name in trial.hparams), default=1.0)
+    nearest = min((_depth(domain, trial, side) for trial in best), default=1.0)
     until = list(accumulate(dead, initial=0))
     cuts = [
         count
@@ -341,7 +345,8 @@ def _scheduling(experiment: Experiment, trials: Sequence[Trial]) -> Iterator[Fin
     later = [epoch for epoch, rank in ranks.items() if epoch > first and rank >= _SURE]
     if first not in ranks or not later or later[0] >= scheduler.max_epochs:
         return
-    high = math.tanh(math.atanh(min(ranks[first], 0.999)) + 1.645 / math.sqrt(len(whole) - 3))  # one-sided, 95 %
+    rank = max(-0.999, min(0.999, ranks[first]))
+    high = math.tanh(math.atanh(rank) + 1.645 / math.sqrt(len(whole) - 3))  # Fisher's, one-sided, 95 %
     if high < _UNSURE:
         evidence = (
             f"the rank correlation with the end is {ranks[first]:.2f} after epoch {first} (95 % sure below {high:.2f}) "

@@ -55,8 +55,8 @@ def write_next(known: Recorded) -> None:
 
 def next_name(name: str) -> str:
     """The name of an experiment's successor: quickstart-2, quickstart-3, …"""
-    stem, number = re.fullmatch(r"(.*?)(?:-(\d{1,6}))?", name, re.DOTALL).groups()  # type: ignore[union-attr]
-    return f"{stem or name}-{int(number) + 1 if number else 2}"
+    counted = re.fullmatch(r"(.+)-([1-9]\d{0,3})", name)
+    return f"{counted[1]}-{int(counted[2]) + 1}" if counted else f"{name}-2"
 
 
 def next_command(known: Recorded) -> str:
