@@ -1,5 +1,6 @@
 """The exchanges of a population, carried out: each is done again after a kill, as far as it was not done."""
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 
 from tune.checkpoints import Checkpoints
@@ -25,8 +26,26 @@ class Breeding:
         self._experiment, self._record, self._trials = experiment, record, trials
         self._proposals, self._checkpoints, self._saved = proposals, checkpoints, saved
 
-    def due(self, at_rungs: Mapping[int, int]) -> Exchange | None:
-        """What happens now, at an epoch that all of the population have reached; None before. at_rungs: who waits."""
+    def exchange(self, at_rungs: Mapping[int, int], waiting: deque[Trial]) -> Iterator[tuple[Trial, int, str, bool]]:
+        """Of each trial that takes part: the epoch, why it goes on or not, and whether a copy takes its place.
+
+        The copies, and those that go on, are put among those `waiting` for a slot; at_rungs: those that pause.
+        """
+        plan = self._due(at_rungs)
+        if plan is None:
+            return
+        waiting.extend(child for child in self._born(plan) if child not in waiting)
+        for trial in [self._trials[number] for number in plan.words if number in at_rungs]:
+            replaced = trial.number in plan.copies
+            yield trial, plan.epoch, plan.words[trial.number], replaced
+            if not replaced:
+                waiting.append(trial)
+        ordered = sorted(waiting, key=lambda trial: trial.number)  # as after a kill
+        waiting.clear()
+        waiting.extend(ordered)
+
+    def _due(self, at_rungs: Mapping[int, int]) -> Exchange | None:
+        """What happens now, at an epoch that all of the population have reached; None before."""
         search, scheduler = self._experiment.search, self._experiment.scheduler
         epoch = min(at_rungs.values(), default=None)
         if scheduler.type != "pbt" or epoch is None or self._proposals.left:
@@ -37,7 +56,7 @@ class Breeding:
             return None
         return exchange(members, epoch, scheduler.quantile, search.seed, maximize=search.maximize)
 
-    def born(self, plan: Exchange) -> Iterator[Trial]:
+    def _born(self, plan: Exchange) -> Iterator[Trial]:
         """The new trial in each loser's line, with the donor's checkpoint; those that were born before stay."""
         born = {trial.instead_of: trial for trial in self._trials.values()}
         seed, epoch = self._experiment.search.seed, plan.epoch

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 
+from tune.objectives import in_order
+from tune.spec import Experiment
 from tune.storage import Storage
 from tune.trials import ENDED, Trial, ranked
 
@@ -87,3 +89,10 @@ class Checkpoints:
         for path in [trial.checkpoints.pop(epoch) for epoch in list(trial.checkpoints) if epoch not in epochs]:
             if path not in held:
                 self.discard(path)
+
+
+def checkpoints_of(experiment: Experiment, place: Storage) -> Checkpoints:
+    """Those of an experiment, whose directory is `place`."""
+    search = experiment.search
+    order = partial(in_order, search)
+    return Checkpoints(place, experiment.kept_checkpoints, maximize=search.maximize, in_order=order)

@@ -7,17 +7,15 @@ decides as that one would have.
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from typing import Literal
 
 from tune.at_rungs import AtRungs
 from tune.audit import Audits, or_audit
 from tune.breeding import Breeding
-from tune.checkpoints import Checkpoints
+from tune.checkpoints import checkpoints_of
 from tune.limits import Limits
-from tune.objectives import in_order
 from tune.proposals import Proposals
-from tune.rungs import Rungs, Verdict
+from tune.rungs import Rungs
 from tune.slots import Slots
 from tune.spec import Experiment
 from tune.stopping import make_rule, recall
@@ -64,9 +62,7 @@ class Conductor:
         self.waiting = deque(trial for trial in self.trials.values() if trial.state == "paused")
         self.limits = Limits(search, record.elapsed)
         self.limits.recall(self.trials.values())
-        self.checkpoints = Checkpoints(
-            place, experiment.kept_checkpoints, maximize=search.maximize, in_order=partial(in_order, search)
-        )
+        self.checkpoints = checkpoints_of(experiment, place)
         self.checkpoints.recall(self.trials.values())
         self._breeding = Breeding(experiment, record, self.trials, self.proposals, self.checkpoints, self._saved)
         common = (experiment, record, self.checkpoints, self.limits)
@@ -108,9 +104,8 @@ class Conductor:
     @property
     def has_work(self) -> bool:
         """Whether there is anything left to train."""
-        if self.over:
-            return False
-        return self.proposals.left or bool(self.waiting or self._at_rungs.waiting or self.audits.left)
+        waits = self.waiting or self._at_rungs.waiting or self.audits.left
+        return not self.over and (bool(waits) or self.proposals.left)
 
     def next(self) -> Start | Finished | None:
         """The trial for a free slot; None if there is no slot, or nothing to do until a running trial says more."""
@@ -151,28 +146,24 @@ class Conductor:
         self._exchange()  # before any trial trains on: a kill may have left one half done
         if self.waiting:
             return self.waiting.popleft()
-        if found := self._at_rungs.promotable():
-            return self._promoted(*found)
-        if self.proposals.left:
+        found = self._at_rungs.promotable()
+        if found is None and self.proposals.left:
             return self.proposals.take()
-        if len(self.live) > len(self.audits.live):
+        if found is None and len(self.live) == len(self.audits.live):
+            found = self._at_rungs.promotable(finishing=True)
+            if found is None and self.audits.share:
+                self._end_the_rest()
+        if found is None:
             return None
-        if found := self._at_rungs.promotable(finishing=True):
-            return self._promoted(*found)
-        if self.audits.share:
-            self._end_the_rest()
-        return None
+        trial, verdict = self.trials[found[0]], found[1]
+        self._note_judged(trial, trial.epochs, str(verdict))
+        return trial
 
     def _wants_slots(self) -> bool:
         """Whether an audit is to make room: for a trial of the search, or since that was interrupted."""
         if self.interrupted or len(self.live) < self.slots():
             return self.interrupted
         return bool(self.waiting or self.proposals.left or self._at_rungs.promotable())
-
-    def _promoted(self, number: int, verdict: Verdict) -> Trial:
-        trial = self.trials[number]
-        self._note_judged(trial, trial.epochs, str(verdict))
-        return trial
 
     def _end_hopeless(self) -> None:
         """Ends the paused trials that will not go on, whatever comes: their checkpoints only take space."""
@@ -194,17 +185,10 @@ class Conductor:
 
         Done again after a kill, it does what was left to do: until it is done, none of them trains on.
         """
-        plan = self._breeding.due(self._at_rungs.waiting)
-        if plan is None:
-            return
-        self.waiting.extend(child for child in self._breeding.born(plan) if child not in self.waiting)
-        for trial in [self.trials[number] for number in plan.words if number in self._at_rungs.waiting]:
-            self._note_judged(trial, plan.epoch, plan.words[trial.number])
-            if trial.number in plan.copies:
-                self._end(trial, "stopped", plan.words[trial.number])
-            else:
-                self.waiting.append(trial)
-        self.waiting = deque(sorted(self.waiting, key=lambda trial: trial.number))  # as after a kill
+        for trial, epoch, words, replaced in self._breeding.exchange(self._at_rungs.waiting, self.waiting):
+            self._note_judged(trial, epoch, words)
+            if replaced:
+                self._end(trial, "stopped", words)
 
     def _start(self, trial: Trial) -> Start:
         self.record.note(trial.number, attempts=trial.attempts + 1)
@@ -212,8 +196,7 @@ class Conductor:
         trial.state = "running"
         self._at_rungs.note(trial)
         self.live.begin(trial)
-        usable = sorted(trial.checkpoints.items(), reverse=True)
-        return Start(trial, tuple(usable))
+        return Start(trial, tuple(sorted(trial.checkpoints.items(), reverse=True)))
 
     # -- what happened
 
@@ -276,8 +259,7 @@ class Conductor:
     @or_audit
     def checkpointed(self, number: int, path: str) -> None:
         """The checkpoint of a trial's latest epoch is whole in the storage."""
-        trial = self.trials[number]
-        epoch = self.live.epoch(number)
+        trial, epoch = self.trials[number], self.live.epoch(number)
         outcome, _ = self._outcome.get(number, (None, ""))
         if outcome == "diverged" or epoch not in trial.values:  # which then could not be recorded
             self.checkpoints.discard(path)
@@ -292,9 +274,8 @@ class Conductor:
     @or_audit
     def ended(self, number: int) -> None:
         """A trial left its slot, by itself or because it was told to."""
-        trial = self.trials[number]
         self.live.leave(number)
-        state, reason = self._outcome.pop(number, ("completed", ""))
+        trial, (state, reason) = self.trials[number], self._outcome.pop(number, ("completed", ""))
         if state == "paused":
             trial.state = "paused"
             self._at_rungs.note(trial)
@@ -350,9 +331,9 @@ class Conductor:
     def crowded_out(self, number: int) -> None:
         """A trial that shared its GPU had no memory left: it goes on from its checkpoint, on a GPU of its own."""
         trial = self.trials[number]
-        trial.alone = True
         with self._guarded():
             self.record.note(number, alone=True)
+        trial.alone = True
         self.live.leave(number)
         self._outcome.pop(number, None)
         self._wait(trial)

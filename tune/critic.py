@@ -1,8 +1,8 @@
 """The critic: what the trials of a search say against its space and its scheduler. Pure.
 
 Each finding has its evidence in numbers, and is made only where chance alone would seldom give as much: where no
-parameter had an effect, one search in a hundred has a false finding of each kind at most. Of many looks at the same
-trials each gets its share of that rate (Bonferroni).
+parameter had an effect, one search in a hundred has a false finding of each kind about its space at most. Of many looks
+at the same trials each gets its share of that rate (Bonferroni). Of the scheduler one in twenty may be false.
 """
 
 import math

@@ -8,7 +8,7 @@ from typing import Any
 
 from tune import spec, yaml_file
 from tune.critic import Finding, criticise
-from tune.experiment import write_text
+from tune.experiment import ExperimentDir, write_text
 from tune.importance import importances
 from tune.open_study import levels
 from tune.recorded import Recorded
@@ -59,10 +59,9 @@ def next_name(name: str) -> str:
     return f"{counted[1]}-{int(counted[2]) + 1}" if counted else f"{name}-2"
 
 
-def next_command(known: Recorded) -> str:
-    """The command that runs it."""
-    file, name = shlex.quote(str(known.directory.next)), shlex.quote(next_name(known.name))
-    return f"python -m tune.run --space {file} --name {name}"
+def next_command(directory: ExperimentDir, name: str) -> str:
+    """The command that runs the successor of the experiment `name`."""
+    return f"python -m tune.run --space {shlex.quote(str(directory.next))} --name {shlex.quote(next_name(name))}"
 
 
 def _heading(known: Recorded, found: list[Finding]) -> list[str]:

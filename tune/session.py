@@ -228,11 +228,8 @@ def _searched(
 
 def _known(job: _Job, record: "StudyRecord") -> "list[Trial]":
     """The trials of a search that is over. Raises ResumeError if it is not."""
-    from functools import partial
-
-    from tune.checkpoints import Checkpoints
+    from tune.checkpoints import checkpoints_of
     from tune.errors import ResumeError
-    from tune.objectives import in_order
 
     experiment, trials = job.experiment, record.trials()
     ended = len(record.ended())
@@ -241,10 +238,7 @@ def _known(job: _Job, record: "StudyRecord") -> "list[Trial]":
             f"retrain: the search of {experiment.name} is not over: {ended} of {experiment.trials} trials have ended; "
             "go on with it by --resume"
         )
-    search = experiment.search
-    order = partial(in_order, search)
-    place, limit = job.directory.place, experiment.kept_checkpoints
-    Checkpoints(place, limit, maximize=search.maximize, in_order=order).recall(trials)
+    checkpoints_of(experiment, job.directory.place).recall(trials)
     return trials
 
 

@@ -102,7 +102,10 @@ def test_a_successor_has_the_next_number(name, after):
 def test_it_is_written_beside_the_report_and_by_a_command(known, storage, tmp_path):
     write_next(known)
     written = Path(known.directory.next).read_text()
-    assert next_command(known) == f"python -m tune.run --space {known.directory.path}/next.yaml --name quick-3"
+    assert (
+        next_command(known.directory, known.name)
+        == f"python -m tune.run --space {known.directory.path}/next.yaml --name quick-3"
+    )
     ask = ["next", "quick-2", "--storage", str(storage)]
     told = CliRunner().invoke(main, ask)
     assert (told.exit_code, told.stdout) == (0, written)

@@ -23,6 +23,6 @@ def critic_section(known: Recorded) -> Section | None:
         "critic_section.html.j2",
         findings=told,
         kinds=_KINDS,
-        command=next_command(known),
+        command=next_command(known.directory, known.name),
         rate=FALSE_ALARMS,
     )

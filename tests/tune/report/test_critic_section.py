@@ -22,7 +22,7 @@ def test_findings_have_their_evidence_and_the_command_that_goes_on(begun, storag
     cells = f"<td>the best crowd at a bound</td><td>{finding.evidence}</td><td>{finding.suggestion}</td>"
     assert f'<tr><th scope="row">learning_rate</th>{cells}</tr>' in html
     assert f"<pre>python -m tune.run --space {known.directory.path}/next.yaml --name one-2</pre>" in html
-    assert "one search in 100 has a false one of each kind at most" in html
+    assert "one search in 100 has a false one of each kind about its space at most" in html
 
 
 def test_where_nothing_was_found_it_says_so_and_without_values_nothing(begun, storage):
