@@ -66,6 +66,9 @@ class Audits:
             if trial.audit:
                 self._limits.audited(sum(epoch > trial.epochs for epoch in trial.audit.saved_at))
                 self._wait_for(trial)
+        for audit in [audit for audit in self._waiting if self._experiment.scheduler.max_epochs in audit.checkpoints]:
+            self._waiting.remove(audit)
+            self._end(audit, "completed", "")
 
     def stopped(self, trial: Trial, reason: str) -> None:
         """A trial is about to end so; if it is drawn, its audit waits from now on. Before the end is written."""

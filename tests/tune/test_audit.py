@@ -169,6 +169,23 @@ def test_an_interrupted_audit_saves_its_epoch_and_goes_on_later(session):
     assert again.trials[number].audit.state == "completed"
 
 
+def test_an_audit_whose_last_epoch_was_saved_has_ended(session):
+    class Killed(BaseException):
+        pass
+
+    def hook(what: str) -> None:
+        if what == "ended" and one.conductor.audits.live:
+            raise Killed
+
+    one = session(*STOP, "search.trials=3", value=VALUES, hook=hook)
+    with pytest.raises(Killed):
+        one.run()
+    (number,) = one.epoch
+    again = session(*STOP, "search.trials=3", value=VALUES)
+    assert (again.trials[number].audit.state, again.trials[number].audit.checkpoints) == ("completed", {})
+    assert number not in again.fill()
+
+
 @pytest.mark.parametrize("kind", ["pbt", "none"])
 def test_what_stops_nothing_cannot_be_audited(complaints, kind):
     text = "data: {source: digits}\nspace: {learning_rate: {type: float, lower: 0.1, upper: 1.0}}\n"
