@@ -259,7 +259,7 @@ def _difference(domain: Numeric | Choice, trials: Sequence[Trial], seen: Compare
     count = len(seen.best(trials))
     best, others = values[:count], values[count:]
     if isinstance(domain, Numeric):
-        return float(ks_2samp(best, others).pvalue)
+        return float(ks_2samp(best, others, method="asymp").pvalue)  # the exact one warns where values are equal
     chances = [
         float(fisher_exact([[best.count(one), count - best.count(one)],
                             [others.count(one), len(others) - others.count(one)]])[1])
