@@ -108,5 +108,59 @@ def replay(name: str, trial: int | None, storage: str) -> None:
     sys.exit(told.verdict == "different")
 
 
+@main.command("what-if")
+@click.argument("name")
+@click.option("--grace-period", type=click.IntRange(min=1), help="Epochs before the first comparison.")
+@click.option("--reduction-factor", type=click.IntRange(min=2), help="One in so many trials passes a rung.")
+@click.option("--max-epochs", type=click.IntRange(min=1), help="Length of a full training.")
+@click.option("--mode", type=click.Choice(["stop", "promote"]), help="Of asha.")
+@click.option("--storage", default="experiments", show_default=True, help="Folder or URI of the experiments.")
+@click.option("--json", "as_json", is_flag=True, help="Everything, trial by trial, as JSON.")
+def what_if_command(name: str, storage: str, as_json: bool, **settings: int | str | None) -> None:
+    """Replay the recorded curves of experiment NAME under other settings of asha: its cost, its stops, its best value.
+
+    What is not given is as it was.
+    """
+    import json
+
+    from rich.console import Console
+
+    from tune import replayed, what_if
+
+    with exit_status():
+        known, told = replayed.replay_with(
+            name, storage, {key: one for key, one in settings.items() if one is not None}
+        )
+    if as_json:
+        click.echo(json.dumps(told.to_json(), indent=2))
+    else:
+        what_if.show(told, known.experiment.scheduler, known.experiment.search.metric, Console(highlight=False))
+
+
+@main.command("next")
+@click.argument("name")
+@click.option("--output", type=click.Path(path_type=Path), help="File to write.  [default: standard output]")
+@click.option("--storage", default="experiments", show_default=True, help="Folder or URI of the experiments.")
+def next_command(name: str, output: Path | None, storage: str) -> None:
+    """Write the experiment that might come after NAME: its file, what its trials say against it changed and marked."""
+    from tune.experiment import write_text
+    from tune.next_experiment import findings, next_yaml
+    from tune.recorded import read_experiment
+
+    with exit_status():
+        known = read_experiment(storage, name, "next")
+        found = findings(known)
+        text = next_yaml(known, found)
+        for one in found:
+            click.echo(f"{one.about}: {one.evidence}; {one.suggestion}", err=True)
+        if output is None:
+            click.echo(text, nl=False)
+            return
+        try:
+            write_text(output, text)
+        except OSError as error:
+            raise UserError(f"--output {output}: {error.strerror}; choose a file that can be written") from None
+
+
 if __name__ == "__main__":
     main(prog_name="python -m tune")

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 
+from tune.objectives import in_order
+from tune.spec import Experiment
 from tune.storage import Storage
 from tune.trials import ENDED, Trial, ranked
 
@@ -27,9 +29,15 @@ class Checkpoints:
         self.place, self.limit, self.maximize = place, limit, maximize
         self._in_order = in_order or partial(ranked, maximize=maximize)
         self._best: list[Trial] = []
+        self._held: dict[int, Trial] = {}  # audits, by number
 
     def recall(self, trials: Iterable[Trial]) -> None:
         """Takes over from an earlier session: forgets what it deleted, or what never became whole."""
+        trials = list(trials)
+        for trial in trials:
+            if trial.audit:
+                trial.audit.checkpoints = {e: p for e, p in trial.audit.checkpoints.items() if self.place.exists(p)}
+                self.hold(trial)
         for trial in trials:
             trial.checkpoints = {e: path for e, path in trial.checkpoints.items() if self.place.exists(path)}
             if trial.state in ENDED and trial.checkpoints:
@@ -40,6 +48,20 @@ class Checkpoints:
         """A running trial has one more."""
         best = trial.best_kept(self.maximize)
         self._keep(trial, {*sorted(trial.checkpoints)[-_LATEST:], *(best[:1] if best else ())})
+
+    def hold(self, trial: Trial) -> None:
+        """Keeps what the audit of `trial` goes on from, whatever becomes of the trial's own; once it ended, nothing."""
+        audit = trial.audit
+        assert audit is not None, "what is audited has an audit"
+        if audit.state in ENDED:
+            self._held.pop(audit.number, None)
+            gone = list(audit.checkpoints)
+        else:
+            self._held[audit.number] = audit
+            gone = sorted(audit.checkpoints)[:-_LATEST]
+        for path in [audit.checkpoints.pop(epoch) for epoch in gone]:
+            if path not in trial.checkpoints.values():
+                self.discard(path)
 
     def ended(self, trial: Trial) -> None:
         """A trial trains no more."""
@@ -63,5 +85,14 @@ class Checkpoints:
         target.checkpoints[epoch] = path
 
     def _keep(self, trial: Trial, epochs: set[int]) -> None:
-        for epoch in [epoch for epoch in trial.checkpoints if epoch not in epochs]:
-            self.discard(trial.checkpoints.pop(epoch))
+        held = self._held[trial.number].checkpoints.values() if trial.number in self._held else ()
+        for path in [trial.checkpoints.pop(epoch) for epoch in list(trial.checkpoints) if epoch not in epochs]:
+            if path not in held:
+                self.discard(path)
+
+
+def checkpoints_of(experiment: Experiment, place: Storage) -> Checkpoints:
+    """Those of an experiment, whose directory is `place`."""
+    search = experiment.search
+    order = partial(in_order, search)
+    return Checkpoints(place, experiment.kept_checkpoints, maximize=search.maximize, in_order=order)

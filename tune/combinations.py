@@ -145,6 +145,10 @@ def _of_scheduler(scheduler: SchedulerConfig | None, search: SearchConfig | None
     if scheduler.mode is not None and kind != "asha":
         rule = f"is for scheduler.type asha only: {kind} has one way alone; leave mode out, or use asha"
         yield Problem(("scheduler", "mode"), rule, scheduler.mode)
+    if scheduler.audit and kind in ("pbt", "none"):
+        why = "whose stopped trials go on as copies of others" if kind == "pbt" else "which stops nothing"
+        rule = f"has no effect with scheduler.type {kind}, {why}: leave it out, or use asha"
+        yield Problem(("scheduler", "audit"), rule, scheduler.audit)
     if kind in ("asha", "hyperband", "median") and grace > longest:
         yield Problem(("scheduler", "grace_period"), f"must be at most max_epochs, {longest}", grace)
     if kind == "pbt" and grace >= longest:

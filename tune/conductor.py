@@ -4,25 +4,24 @@ Everything it decides by is written to the study first, so that a conductor made
 decides as that one would have.
 """
 
-import math
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from typing import Literal
 
-from tune.checkpoints import Checkpoints
+from tune.at_rungs import AtRungs
+from tune.audit import Audits, or_audit
+from tune.breeding import Breeding
+from tune.checkpoints import checkpoints_of
 from tune.limits import Limits
-from tune.objectives import in_order
-from tune.population import Exchange, exchange, is_past, perturbed, standing_at
 from tune.proposals import Proposals
 from tune.rungs import Rungs
+from tune.slots import Slots
 from tune.spec import Experiment
-from tune.stopping import make_rule
+from tune.stopping import make_rule, recall
 from tune.storage import Storage
 from tune.study import StudyRecord
-from tune.trials import DEAD, ENDED, TRIALS, Start, State, Trial
+from tune.trials import DEAD, Start, State, Trial
 
 Finished = Literal["finished"]
 
@@ -30,7 +29,8 @@ Finished = Literal["finished"]
 class Conductor:
     """Is asked and told by Ray Tune's searcher, scheduler and callback.
 
-    place: the experiment's directory. slots: how many trials fit at once now. told: hears every change of a trial.
+    place: the experiment's directory. slots: how many trials fit at once now. told: hears every change of a trial;
+    say: a line where an audit begins or ends.
     `trouble` is the error that ended the search where the study or the storage could not be written.
     """
 
@@ -41,23 +41,20 @@ class Conductor:
         place: Storage,
         slots: Callable[[], int],
         told: Callable[[Trial], None],
+        say: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.experiment, self.record, self.slots, self.told = experiment, record, slots, told
         search, scheduler = experiment.search, experiment.scheduler
         self.rule = make_rule(scheduler, search)
-        self._rungs = self.rule if scheduler.promotes and isinstance(self.rule, Rungs) else None
+        self._at_rungs = AtRungs(scheduler, self.rule if scheduler.promotes and isinstance(self.rule, Rungs) else None)
         # a failed trial may run again; in the place of a diverged one another is promoted
-        self._no_peers = DEAD if self._rungs else frozenset[State]({"failed"})
-        self.pauses = scheduler.pauses
-        self.live: dict[int, float] = {}  # number -> when it was last heard of
+        self._no_peers = DEAD if scheduler.promotes else frozenset[State]({"failed"})
+        self.live = Slots(search.trial_timeout)
         self.interrupted = False
         self.trouble: Exception | None = None
         self.first_traceback = ""
         self._outcome: dict[int, tuple[State, str]] = {}  # of trials that were told to stop
-        self._reported: dict[int, int] = {}  # the epoch a trial reported last
-        self._seconds_before: dict[int, tuple[float, float]] = {}  # of each live trial, and busy ones, before
-        self._hung: set[int] = set()
-        self._at_rungs: dict[int, int] = {}  # number -> rung, of the trials that wait at one
+        self._all_ended = False  # every trial of the search; audits may be left
         known = record.trials()
         self.trials = {trial.number: trial for trial in known if trial.begun}
         ahead = next((trial for trial in known if not trial.begun), None)
@@ -65,21 +62,17 @@ class Conductor:
         self.waiting = deque(trial for trial in self.trials.values() if trial.state == "paused")
         self.limits = Limits(search, record.elapsed)
         self.limits.recall(self.trials.values())
-        self._new = {number for number, trial in self.trials.items() if trial.epochs not in (0, *trial.saved_at)}
-        self.checkpoints = Checkpoints(
-            place, experiment.kept_checkpoints, maximize=search.maximize, in_order=partial(in_order, search)
-        )
+        self.checkpoints = checkpoints_of(experiment, place)
         self.checkpoints.recall(self.trials.values())
+        self._breeding = Breeding(experiment, record, self.trials, self.proposals, self.checkpoints, self._saved)
+        common = (experiment, record, self.checkpoints, self.limits)
+        self.audits = Audits(*common, self.live, self._guarded, self._wants_slots, say)
+        self.audits.recall(self.trials.values())
         self._recall()
 
     def _recall(self) -> None:
         """Builds the rungs again from the study's values, and decides what a kill left undecided."""
-        for trial in self.trials.values():
-            for epoch, value in trial.values.items():
-                if trial.state in ENDED or epoch in trial.judged or epoch < trial.epochs:
-                    self.rule.record(trial.number, epoch, value)
-            if trial.state in self._no_peers:
-                self.rule.forget(trial.number)
+        recall(self.rule, self.trials.values(), self._no_peers)
         for trial in [trial for trial in self.waiting if trial.parent and not trial.checkpoints]:
             self.waiting.remove(trial)  # born in an exchange that was interrupted, and will be done again
         for trial in [trial for trial in self.waiting if trial.values]:
@@ -93,8 +86,11 @@ class Conductor:
             elif state == "stopped" or epoch >= self.experiment.scheduler.max_epochs:
                 self.waiting.remove(trial)
                 self._end(trial, state, reason)
-        self._at_rungs = {number: trial.epochs for number, trial in self.trials.items() if self._at_rung(trial)}
+        self._at_rungs.recall(self.trials.values())
         self._end_hopeless()
+        goes_on = self.waiting or self.proposals.left or self._at_rungs.promotable(finishing=True)
+        if self.audits.share and not goes_on:
+            self._end_the_rest()
 
     # -- what runs next
 
@@ -103,14 +99,13 @@ class Conductor:
         """Why the search ends before its last trial; empty while it does not."""
         if self.trouble:
             return f"the experiment directory can no longer be written: {self.trouble}"
-        return self.limits.reason
+        return self.limits.spent if self._all_ended else self.limits.reason
 
     @property
     def has_work(self) -> bool:
         """Whether there is anything left to train."""
-        if self.over:
-            return False
-        return self.proposals.left or bool(self.waiting or self._at_rungs)
+        waits = self.waiting or self._at_rungs.waiting or self.audits.left
+        return not self.over and (bool(waits) or self.proposals.left)
 
     def next(self) -> Start | Finished | None:
         """The trial for a free slot; None if there is no slot, or nothing to do until a running trial says more."""
@@ -129,125 +124,89 @@ class Conductor:
         with self._guarded():
             if trial := self._choose():
                 return self._start(trial)
+            if audit := self.audits.next():
+                return audit
         return None if self.live else "finished"
 
     @property
     def pending(self) -> list[int]:
         """The trials that were started and have no slot yet."""
-        return [number for number, heard in self.live.items() if heard == math.inf]
+        return self.live.pending
 
     @property
     def makes_room(self) -> bool:
         """Whether a trial waits for a whole GPU, which others that begin meanwhile would go on sharing."""
-        return any(self.trials[number].alone for number in self.pending)
+        return any(self.in_slot(number).alone for number in self.pending)
+
+    def in_slot(self, number: int) -> Trial:
+        """What trains by that number: the trial, or its audit."""
+        return self.audits.live.get(number) or self.trials[number]
 
     def _choose(self) -> Trial | None:
-        if self.experiment.scheduler.type == "pbt":
-            self._exchange()  # before any trial trains on: a kill may have left one half done
+        self._exchange()  # before any trial trains on: a kill may have left one half done
         if self.waiting:
             return self.waiting.popleft()
-        if trial := self._promoted(finishing=False):
-            return trial
-        if self.proposals.left:
+        found = self._at_rungs.promotable()
+        if found is None and self.proposals.left:
             return self.proposals.take()
-        return None if self.live else self._promoted(finishing=True)
-
-    def _promoted(self, *, finishing: bool) -> Trial | None:
-        """The paused trial that goes on, if one may."""
-        found = self._rungs.promotable(self._at_rungs, finishing=finishing) if self._rungs else None
+        if found is None and len(self.live) == len(self.audits.live):
+            found = self._at_rungs.promotable(finishing=True)
+            if found is None and self.audits.share:
+                self._end_the_rest()
         if found is None:
             return None
-        number, verdict = found
-        trial = self.trials[number]
+        trial, verdict = self.trials[found[0]], found[1]
         self._note_judged(trial, trial.epochs, str(verdict))
         return trial
 
+    def _wants_slots(self) -> bool:
+        """Whether an audit is to make room: for a trial of the search, or since that was interrupted."""
+        if self.interrupted or len(self.live) < self.slots():
+            return self.interrupted
+        return bool(self.waiting or self.proposals.left or self._at_rungs.promotable())
+
     def _end_hopeless(self) -> None:
         """Ends the paused trials that will not go on, whatever comes: their checkpoints only take space."""
-        if self._rungs is None:
-            return
         trials = len(self.trials) + max(0, self.experiment.trials - self.proposals.made)
-        for number, verdict in self._rungs.hopeless(self._at_rungs, trials):
+        for number, verdict in self._at_rungs.hopeless(trials):
             self._end(self.trials[number], "stopped", str(verdict))
 
-    def _note_place(self, trial: Trial) -> None:
-        """After each change of a trial: whether it waits at a rung."""
-        if self._at_rung(trial):
-            self._at_rungs[trial.number] = trial.epochs
-        else:
-            self._at_rungs.pop(trial.number, None)
+    def _end_the_rest(self) -> None:
+        """Nothing of the search goes on any more: the paused trials end, and audits alone are left.
+
+        Limits do not hear of these ends: they came with the end of the search, and are no reason for it.
+        """
+        self._all_ended = True
+        for number, verdict in self._at_rungs.all_standing():
+            self._end(self.trials[number], "stopped", str(verdict), limited=False)
 
     def _exchange(self) -> None:
         """At an epoch that all of a population have reached, copies of the best take the places of the worst.
 
         Done again after a kill, it does what was left to do: until it is done, none of them trains on.
         """
-        search, scheduler = self.experiment.search, self.experiment.scheduler
-        epoch = min(self._at_rungs.values(), default=None)
-        if epoch is None or self.proposals.left:
-            return
-        members = standing_at(self.trials.values(), epoch)
-        behind = [trial for trial in members if trial.state not in ENDED and trial.epochs <= epoch]
-        if not all(trial.waits_after(epoch) for trial in behind):
-            return
-        plan = exchange(members, epoch, scheduler.quantile, search.seed, maximize=search.maximize)
-        self._breed(plan)
-        for number, words in plan.words.items():
-            trial = self.trials[number]
-            if number in self._at_rungs:
-                self._note_judged(trial, epoch, words)
-                if number in plan.copies:
-                    self._end(trial, "stopped", words)
-                else:
-                    self.waiting.append(trial)
-        self.waiting = deque(sorted(self.waiting, key=lambda trial: trial.number))  # as after a kill
-
-    def _breed(self, plan: Exchange) -> None:
-        """Gives each loser's line a new trial, with the donor's checkpoint; those that were born before stay."""
-        born = {trial.instead_of: trial for trial in self.trials.values()}
-        seed, epoch = self.experiment.search.seed, plan.epoch
-        for loser, donor in plan.copies.items():
-            source = self.trials[donor]
-            if born[loser].attempts if loser in born else is_past(self.trials[loser], epoch):
-                continue  # of an earlier session, which more trials have joined since
-            if loser not in born:
-                params = perturbed(self.experiment.space, source.hparams, f"{seed} {loser} {epoch}")
-                if not self.record.is_enqueued(instead_of=loser):
-                    self.record.enqueue(params, parent=[donor, epoch], instead_of=loser)
-                born[loser] = self.proposals.take()
-            child = born[loser]
-            if not child.checkpoints:
-                path = f"{TRIALS}/{child.number:05d}.0"
-                self.checkpoints.copy(source, child, epoch, path)
-                self._saved(child, epoch, path)
-            if child not in self.waiting:
-                self.waiting.append(child)
-
-    def _at_rung(self, trial: Trial) -> bool:
-        return self._pauses_at(trial, trial.epochs) and trial.waits_at(self.pauses)
-
-    def _pauses_at(self, trial: Trial, epoch: int) -> bool:
-        """Whether a trial waits there for others. In a population, one that repeats a failed trial has no part."""
-        return epoch in self.pauses and not (self.experiment.scheduler.type == "pbt" and trial.replaces is not None)
+        for trial, epoch, words, replaced in self._breeding.exchange(self._at_rungs.waiting, self.waiting):
+            self._note_judged(trial, epoch, words)
+            if replaced:
+                self._end(trial, "stopped", words)
 
     def _start(self, trial: Trial) -> Start:
         self.record.note(trial.number, attempts=trial.attempts + 1)
         trial.attempts += 1
         trial.state = "running"
-        self._note_place(trial)
-        self.live[trial.number] = math.inf  # until it has its slot
-        self._hung.discard(trial.number)
-        self._seconds_before[trial.number] = (trial.seconds, trial.busy)
-        usable = sorted(trial.checkpoints.items(), reverse=True)
-        return Start(trial, tuple(usable))
+        self._at_rungs.note(trial)
+        self.live.begin(trial)
+        return Start(trial, tuple(sorted(trial.checkpoints.items(), reverse=True)))
 
     # -- what happened
 
+    @or_audit
     def started(self, number: int) -> None:
         """A trial got its slot."""
-        self.live[number] = time.monotonic()
+        self.live.heard(number)
         self.told(self.trials[number])
 
+    @or_audit
     def result(
         self,
         number: int,
@@ -264,11 +223,7 @@ class Conductor:
         figures: of several objectives each, by name.
         """
         trial = self.trials[number]
-        self.live[number] = time.monotonic()
-        self._hung.discard(number)
-        self._reported[number] = epoch
-        before = self._seconds_before.get(number, (0.0, 0.0))
-        trial.seconds, trial.busy = before[0] + seconds, before[1] + busy
+        self.live.reported(trial, epoch, seconds, busy)
         if number in self._outcome:
             return True
         with self._guarded():
@@ -279,7 +234,6 @@ class Conductor:
                 self.record.report(number, epoch, value, figures)
                 trial.values[epoch] = value
                 trial.figures |= {epoch: dict(figures)} if figures else {}
-                self._new.add(number)
             self._judge(trial, epoch)
             if self.interrupted and epoch < self.experiment.scheduler.max_epochs:
                 self._outcome.setdefault(number, ("paused", ""))
@@ -289,7 +243,7 @@ class Conductor:
     def _judge(self, trial: Trial, epoch: int) -> None:
         """Decides whether a trial goes on, unless that has been decided: an epoch may be trained twice."""
         if epoch not in trial.judged:
-            if self._pauses_at(trial, epoch):
+            if self._at_rungs.pauses_at(trial, epoch):
                 self.rule.record(trial.number, epoch, trial.values[epoch])
                 self._outcome[trial.number] = ("paused", "")
             elif decision := self.rule.judge(trial.number, epoch, trial.values[epoch]):
@@ -299,53 +253,52 @@ class Conductor:
 
     def _note_judged(self, trial: Trial, epoch: int, words: str) -> None:
         trial.judged[epoch] = words
-        self._note_place(trial)
+        self._at_rungs.note(trial)
         self.record.note(trial.number, **{f"rung {epoch}": words})
 
+    @or_audit
     def checkpointed(self, number: int, path: str) -> None:
         """The checkpoint of a trial's latest epoch is whole in the storage."""
-        trial = self.trials[number]
-        epoch = self._reported[number]
+        trial, epoch = self.trials[number], self.live.epoch(number)
         outcome, _ = self._outcome.get(number, (None, ""))
         if outcome == "diverged" or epoch not in trial.values:  # which then could not be recorded
             self.checkpoints.discard(path)
             return
         with self._guarded():
+            is_new = epoch not in trial.saved_at
             self._saved(trial, epoch, path)
             trial.checkpoints[epoch] = path
-            self.limits.trained(trial, int(number in self._new))
-            self._new.discard(number)
+            self.limits.trained(trial, int(is_new))
             self.checkpoints.added(trial)
 
+    @or_audit
     def ended(self, number: int) -> None:
         """A trial left its slot, by itself or because it was told to."""
-        trial = self.trials[number]
-        self.live.pop(number, None)
-        state, reason = self._outcome.pop(number, ("completed", ""))
+        self.live.leave(number)
+        trial, (state, reason) = self.trials[number], self._outcome.pop(number, ("completed", ""))
         if state == "paused":
             trial.state = "paused"
-            self._note_place(trial)
+            self._at_rungs.note(trial)
             self.told(trial)
             self._end_hopeless()
             return
         self._end(trial, state, reason)
 
+    @or_audit
     def withdrawn(self, number: int) -> None:
         """A trial that has no slot yet is not going to get one: the search was interrupted."""
         self._outcome[number] = ("paused", "")
 
+    @or_audit
     def lost(self, number: int, reason: str, *, counts: bool = True) -> None:
         """A trial's process or node was lost: it goes on from its checkpoint, `max_retries` times at most."""
-        trial = self.trials[number]
-        self.live.pop(number, None)
+        trial, reason = self.trials[number], self.live.cause(number, reason)
+        self.live.leave(number)
         if number in self._outcome:  # it had been told to stop already
             self.ended(number)
             if trial.state == "paused" and not trial.waits_after(trial.epochs):
                 self.waiting.append(trial)  # that epoch is trained again
             return
-        if number in self._hung:
-            self._hung.discard(number)
-            reason = f"it reported nothing for {self.experiment.search.trial_timeout:g} s (search.trial_timeout)"
         trial.lost += counts
         with self._guarded():
             self.record.note(number, lost=trial.lost)
@@ -359,39 +312,35 @@ class Conductor:
     def _wait(self, trial: Trial) -> None:
         """For the next free slot."""
         trial.state = "paused"
-        self._note_place(trial)
+        self._at_rungs.note(trial)
         self.told(trial)
         self.waiting.append(trial)
 
+    @or_audit
     def failed(self, number: int, reason: str, traceback: str = "", *, users_mistake: bool = False) -> None:
         """A trial raised an error, which would come again."""
         trial = self.trials[number]
-        self.live.pop(number, None)
+        self.live.leave(number)
         self._outcome.pop(number, None)
         trial.users_mistake = users_mistake
         self.first_traceback = self.first_traceback or traceback
         self._end(trial, "failed", reason)
         self.limits.failed(self.trials.values())
 
+    @or_audit
     def crowded_out(self, number: int) -> None:
         """A trial that shared its GPU had no memory left: it goes on from its checkpoint, on a GPU of its own."""
         trial = self.trials[number]
-        trial.alone = True
         with self._guarded():
             self.record.note(number, alone=True)
-        self.live.pop(number, None)
+        trial.alone = True
+        self.live.leave(number)
         self._outcome.pop(number, None)
         self._wait(trial)
 
     def overdue(self) -> list[int]:
         """Trials that have said nothing for longer than `trial_timeout`; each is told once."""
-        timeout = self.experiment.search.trial_timeout
-        if timeout is None:
-            return []
-        late = [number for number, heard in self.live.items() if time.monotonic() - heard > timeout]
-        new = [number for number in late if number not in self._hung]
-        self._hung.update(new)
-        return new
+        return self.live.overdue()
 
     def interrupt(self) -> None:
         """No more trials are started; the running ones end their epoch, save it, and pause."""
@@ -401,9 +350,9 @@ class Conductor:
         """The search is over: what did not end is stopped, unless the search is to be resumed."""
         with self._guarded():
             self.record.elapsed = self.limits.elapsed
-            self.record.ended_because = self.limits.reason
-        for number in list(self.live):
-            del self.live[number]
+            self.record.ended_because = "" if self._all_ended else self.limits.reason
+        self.audits.close()
+        for number in self.live.clear():
             self.trials[number].state = "paused"
         if self.interrupted or self.trouble:
             return
@@ -415,19 +364,23 @@ class Conductor:
                 self._end(trial, *outcome)
             elif trial.waits_after(self.experiment.scheduler.max_epochs):
                 self._end(trial, "completed")
-            elif self._rungs and not self.over and trial.epochs in self.pauses:
-                self._end(trial, "stopped", str(self._rungs.standing(trial.number, trial.epochs)))
+            elif (verdict := self._at_rungs.standing(trial)) and not self.over:
+                self._end(trial, "stopped", str(verdict))
             else:
                 self._end(trial, "stopped", self.over)
 
-    def _end(self, trial: Trial, state: State, reason: str = "") -> None:
+    def _end(self, trial: Trial, state: State, reason: str = "", *, limited: bool = True) -> None:
+        """limited: whether limits hear of it."""
+        if state == "stopped":
+            self.audits.stopped(trial, reason)
         trial.state, trial.reason, trial.ended_at = state, reason, self.limits.elapsed
-        self._note_place(trial)
+        self._at_rungs.note(trial)
         if state in self._no_peers:
             self.rule.forget(trial.number)
         with self._guarded():
             self.record.end(trial)
-            self.limits.ended(trial)
+            if limited:
+                self.limits.ended(trial)
             self.checkpoints.ended(trial)
         self.told(trial)
 

@@ -82,13 +82,18 @@ class ExperimentDir:
         return self.path / "report.html"
 
     @property
+    def next(self) -> Path:
+        """The experiment that might come after."""
+        return self.path / "next.yaml"
+
+    @property
     def wandb(self) -> Path:
         """W&B's local files."""
         return self.path / "wandb"
 
     def publish(self, *files: Path) -> None:
         """Uploads what is there of `files`, or of all that the driver writes; nothing to do in a local directory."""
-        for file in files or (self.spec, self.journal, self.winner, self.ledger, self.report, self.model):
+        for file in files or (self.spec, self.journal, self.winner, self.ledger, self.report, self.next, self.model):
             if self.remote is not None and file.exists():
                 self.remote.upload(file, file.relative_to(self.path).as_posix())
 

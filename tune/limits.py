@@ -31,14 +31,30 @@ class Limits:
     @property
     def reason(self) -> str:
         """Why the search is over."""
-        budget = self.search.time_budget_s
-        if not self._reason and budget is not None and self.elapsed > budget:
-            self._reason = f"the search's {budget:g} s were up (search.time_budget_s)"
+        self._reason = self._reason or self.spent
         return self._reason
 
     @reason.setter
     def reason(self, words: str) -> None:
         self._reason = self._reason or words
+
+    @property
+    def spent(self) -> str:
+        """Which budget, of time or epochs, is used up."""
+        budget = self.search.time_budget_s
+        if budget is not None and self.elapsed > budget:
+            return f"the search's {budget:g} s were up (search.time_budget_s)"
+        return self._epochs_spent
+
+    @property
+    def _epochs_spent(self) -> str:
+        budget = self.search.epoch_budget
+        reached = budget is not None and self._epochs >= budget
+        return f"the search's {budget} epochs were trained (search.epoch_budget)" if reached else ""
+
+    def audited(self, epochs: int) -> None:
+        """So many epochs were trained beyond the search, and are saved."""
+        self._epochs += epochs
 
     def recall(self, trials: Iterable[Trial]) -> None:
         """Hears again, in its order, what earlier sessions recorded."""
@@ -64,8 +80,7 @@ class Limits:
             reached = f"trial {trial.number} reached {search.metric} {best[1]:.4g}"
             self.reason = f"{reached} (search.target {search.target:g})"
         self._improved(trial)
-        if search.epoch_budget is not None and self._epochs >= search.epoch_budget:
-            self.reason = f"the search's {search.epoch_budget} epochs were trained (search.epoch_budget)"
+        self.reason = self._epochs_spent
 
     def ended(self, trial: Trial) -> None:
         """A trial ended."""

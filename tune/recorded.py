@@ -40,7 +40,7 @@ class Recorded:
     @cached_property
     def trials(self) -> list[Trial]:
         """In the order of their numbers."""
-        trials = own_trials(self.study.trials)
+        trials = own_trials(self.study.trials, self.study.attributes)
         for trial in trials if self.running else ():
             if trial.state == "paused" and trial.begun and not trial.waits_at(self.experiment.scheduler.pauses):
                 trial.state = "running"
@@ -91,7 +91,7 @@ class Recorded:
         """Seconds that the search has run in all its sessions, as far as is recorded."""
         known = [float(self.study.attributes.get("elapsed_s", 0.0))]
         for trial in self.trials:
-            known += [*trial.saved_at.values(), trial.ended_at or 0.0]
+            known += [trial.last_heard]
         return max(known)
 
     @property

@@ -57,7 +57,7 @@ def replay(name: str, number: int | None, storage: str, say: Callable[[str], Non
     directory = reopen(storage, name, "replay", read_only=True)
     experiment = spec.load(directory.spec)
     provenance, study = recorded(directory, f"replay: {name}")
-    trial = _chosen(name, own_trials(study.trials), number, experiment)
+    trial = _chosen(name, own_trials(study.trials, study.attributes), number, experiment)
     data = images.load(experiment.data)
     if data.fingerprint != provenance["data_fingerprint"]:
         raise UserError(

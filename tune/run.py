@@ -126,6 +126,9 @@ def _show_plan(file: Path, overrides: tuple[str, ...]) -> None:
         click.echo(f"# epoch {epoch}: {'end' if epoch == scheduler.max_epochs else 'rung'}, about {there} there")
     expected = min(expected_epochs(trials, rungs, scheduler.reduction_factor, scheduler.max_epochs), full)
     click.echo(f"# about {expected} epochs, at most {full}, and {again}")
+    if scheduler.audit:
+        more = round(scheduler.audit * (full - expected))
+        click.echo(f"# about {more} more for the audit of {scheduler.audit:.0%} of the stopped trials")
 
 
 if __name__ == "__main__":

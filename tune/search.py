@@ -107,7 +107,7 @@ class Recorder(ray_tune.Callback):
         first_line = (str(cause).strip().splitlines() or [""])[0]
         if lost := _lost(cause, trace):
             self.conductor.lost(number, lost, counts=not getattr(cause, "preempted", False))
-        elif self.shares_gpu and is_out_of_memory(cause) and not self.conductor.trials[number].alone:
+        elif self.shares_gpu and is_out_of_memory(cause) and not self.conductor.in_slot(number).alone:
             self.conductor.crowded_out(number)
         elif cause and (is_storage_trouble(cause) or (isinstance(cause, OSError) and self._unwritable())):
             self.conductor.trouble = self.conductor.trouble or OSError(first_line)
@@ -141,7 +141,7 @@ def search(
     the search can be resumed after both.
     """
     slots = slots_now(experiment.resources, share)
-    conductor = Conductor(experiment, record, directory.place, slots, progress.update)
+    conductor = Conductor(experiment, record, directory.place, slots, progress.update, progress.say)
     for trial in conductor.trials.values():
         progress.update(trial, told=False)
     recorder = Recorder(conductor, directory, shares_gpu=0 < share.gpus < 1)

@@ -9,7 +9,7 @@ from tune.conductor import Conductor
 
 
 class ConductedSearcher(Searcher):
-    """Gives each trial as {"number", "hparams", "folder", "checkpoints", "changed", "alone"}."""
+    """Gives each trial as {"number", "hparams", "folder", "checkpoints", "changed", "alone", "audit"}."""
 
     def __init__(self, conductor: Conductor) -> None:
         super().__init__()
@@ -33,6 +33,7 @@ class ConductedSearcher(Searcher):
             "checkpoints": [list(pair) for pair in start.checkpoints],
             "changed": start.trial.parent is not None,
             "alone": start.trial.alone,
+            "audit": start.is_audit,
         }
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:

@@ -196,6 +196,16 @@ class SchedulerConfig(Section):
         Field(ge=2, le=1000, description="One in so many trials passes a rung; rungs lie this factor apart"),
     ] = 4
     quantile: Annotated[float, Field(gt=0, le=0.5, description="Of pbt: share of the population replaced")] = 0.25
+    audit: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="Share of the stopped trials, drawn at random, that run on to max_epochs unseen by sampler, "
+            "rungs and winner, when no trial of the search wants the slot, so that the report can say what stopping "
+            "cost; a limit that ends the search ends them too",
+        ),
+    ] = 0.0
 
     @model_validator(mode="before")
     @classmethod

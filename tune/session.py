@@ -152,6 +152,7 @@ def _begun(job: _Job, nodes: "list[Node]") -> "tuple[_Job, Share]":
 def _made(job: _Job, nodes: "list[Node]", share: "Share", console: "Console") -> "Summary":
     """Searches, makes the model and writes the report."""
     from tune import cluster, images, ledger
+    from tune.next_experiment import write_next
     from tune.recorded import known_experiment
     from tune.report.page import write_report
     from tune.study_storage import Read
@@ -169,8 +170,10 @@ def _made(job: _Job, nodes: "list[Node]", share: "Share", console: "Console") ->
     # one that was made before may have a reading since the last seal, noted before a kill
     if fresh or ledger.holds(directory.ledger, record.test_readings):
         record.test_readings = ledger.seal(directory.ledger, record.test_readings, made.test.reading)
-    summary = summary_of(known_experiment(directory, experiment, Read(record.study)))
-    write_report(summary)
+    known = known_experiment(directory, experiment, Read(record.study))
+    summary = summary_of(known)
+    write_report(summary, known)
+    write_next(known)
     directory.publish()
     return summary
 
@@ -225,11 +228,8 @@ def _searched(
 
 def _known(job: _Job, record: "StudyRecord") -> "list[Trial]":
     """The trials of a search that is over. Raises ResumeError if it is not."""
-    from functools import partial
-
-    from tune.checkpoints import Checkpoints
+    from tune.checkpoints import checkpoints_of
     from tune.errors import ResumeError
-    from tune.objectives import in_order
 
     experiment, trials = job.experiment, record.trials()
     ended = len(record.ended())
@@ -238,10 +238,7 @@ def _known(job: _Job, record: "StudyRecord") -> "list[Trial]":
             f"retrain: the search of {experiment.name} is not over: {ended} of {experiment.trials} trials have ended; "
             "go on with it by --resume"
         )
-    search = experiment.search
-    order = partial(in_order, search)
-    place, limit = job.directory.place, experiment.kept_checkpoints
-    Checkpoints(place, limit, maximize=search.maximize, in_order=order).recall(trials)
+    checkpoints_of(experiment, job.directory.place).recall(trials)
     return trials
 
 

@@ -5,13 +5,14 @@ that it can be built again from the study.
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Protocol
 
 from tune.rungs import Rungs
 from tune.sections import SchedulerConfig, SearchConfig
+from tune.trials import ENDED, State, Trial
 
 
 class Decision(Protocol):
@@ -46,6 +47,19 @@ def make_rule(scheduler: SchedulerConfig, search: SearchConfig) -> Rule:
             return Median(scheduler.grace_period, search.maximize, peers or 3)
         case _:
             return Rungs((), scheduler.reduction_factor, search.maximize)
+
+
+def recall(rule: Rule, trials: Iterable[Trial], no_peers: Container[State]) -> None:
+    """Builds a rule again from what a study holds: every value but those that a kill left unjudged.
+
+    no_peers: states of trials whose values count for nothing.
+    """
+    for trial in trials:
+        for epoch, value in trial.values.items():
+            if trial.state in ENDED or epoch in trial.judged or epoch < trial.epochs:
+                rule.record(trial.number, epoch, value)
+        if trial.state in no_peers:
+            rule.forget(trial.number)
 
 
 @dataclass

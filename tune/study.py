@@ -16,7 +16,7 @@ from tune.objectives import figures as figures_of
 from tune.sections import Objective
 from tune.space import Space
 from tune.study_storage import taken, together
-from tune.trials import State, Trial
+from tune.trials import State, Trial, beyond
 
 # What the study calls a trial that ended so.
 _STUDY_STATES: dict[State, TrialState] = {
@@ -27,6 +27,7 @@ _STUDY_STATES: dict[State, TrialState] = {
 }
 _DROPPED = "dropped"  # state of a trial that was never begun
 _RESULT = "last mile: "  # attributes of the study: results of the trainings after the search
+_AUDIT = "audit"  # attributes of the study, since a trial that ended takes no more: "audit 7 value 3"
 _FROM = "from"  # attribute of a trial of an earlier experiment: which
 # Attributes by epoch of a study with several objectives, in which Optuna takes no intermediate values.
 _VALUE, _FIGURES = "value", "figures"
@@ -75,7 +76,7 @@ class StudyRecord:
 
     def trials(self) -> list[Trial]:
         """Every trial that was proposed here and not dropped, as the study knows it; one without an end is paused."""
-        return own_trials(self.study.get_trials(deepcopy=False))
+        return own_trials(self.study.get_trials(deepcopy=False), self.study.user_attrs)
 
     def ended(self) -> list[int]:
         """Numbers of the trials that ended, in the order of their ends."""
@@ -174,6 +175,12 @@ class StudyRecord:
             for name, value in attributes.items():
                 self._handle(number).set_user_attr(name, value)
 
+    def note_audit(self, number: int, **attributes: Any) -> None:
+        """Attributes of a trial's audit, by name, as `note` writes those of trials; nothing else looks at them."""
+        with self._written():
+            for name, value in attributes.items():
+                self.study.set_user_attr(f"{_AUDIT} {number} {name}", value)
+
     def end(self, trial: Trial) -> None:
         """A trial's end: state, reason, and of a completed one the best value, for which it may be chosen.
 
@@ -196,7 +203,7 @@ class StudyRecord:
         """Seconds that the search has run, in all its sessions."""
         known = [float(self.study.user_attrs.get("elapsed_s", 0.0))]
         for trial in self.trials():  # where a session was killed
-            known += [*trial.saved_at.values(), trial.ended_at or 0.0]
+            known += [trial.last_heard]
         return max(known)
 
     @elapsed.setter
@@ -277,16 +284,33 @@ def _as_os_error() -> Iterator[None]:
         raise OSError(str(error.__cause__ or error).strip().splitlines()[0]) from error
 
 
-def own_trials(trials: Sequence[FrozenTrial]) -> list[Trial]:
-    """Of a study's trials those that its experiment proposed and did not drop; one without an end is paused."""
+def own_trials(trials: Sequence[FrozenTrial], attributes: Mapping[str, Any]) -> list[Trial]:
+    """Of a study's trials those that its experiment proposed and did not drop; one without an end is paused.
+
+    attributes: the study's, which have what audits gave.
+    """
     mine = [trial for trial in trials if _FROM not in trial.user_attrs]
-    return [_trial(trial) for trial in mine if "hparams" in trial.user_attrs and not _dropped(trial)]
+    own = [_trial(trial) for trial in mine if "hparams" in trial.user_attrs and not _dropped(trial)]
+    audits: dict[int, dict[str, Any]] = {}
+    for name, value in attributes.items():
+        what, _, rest = name.partition(" ")
+        number, _, field = rest.partition(" ")
+        if what == _AUDIT and number.isdecimal():
+            audits.setdefault(int(number), {})[field] = value
+    for trial in own:
+        if trial.number in audits and trial.state == "stopped":
+            trial.audit = beyond(trial)
+            _fill(trial.audit, audits[trial.number])
+    return own
 
 
 def _values(frozen: FrozenTrial) -> dict[int, float]:
     """The metric after each epoch."""
-    noted = {int(name.split()[1]): value for name, value in frozen.user_attrs.items() if name.startswith(f"{_VALUE} ")}
-    return dict(sorted((noted or frozen.intermediate_values).items()))
+    return dict(sorted((_noted_values(frozen.user_attrs) or frozen.intermediate_values).items()))
+
+
+def _noted_values(known: Mapping[str, Any]) -> dict[int, float]:
+    return {int(name.split()[1]): value for name, value in known.items() if name.startswith(f"{_VALUE} ")}
 
 
 def _dropped(frozen: FrozenTrial) -> bool:
@@ -296,17 +320,24 @@ def _dropped(frozen: FrozenTrial) -> bool:
 def _trial(frozen: FrozenTrial) -> Trial:
     """A trial as its attributes tell it."""
     known = frozen.user_attrs
-    trial = Trial(frozen.number, known["hparams"], state=known.get("state", "paused"))
+    trial = Trial(frozen.number, known["hparams"], state="paused", values=_values(frozen))
+    _fill(trial, known)
     if not frozen.state.is_finished():  # its end was about to be written
         trial.state = "paused"
-    trial.values = _values(frozen)
-    trial.reason = known.get("reason", "")
-    trial.attempts, trial.lost = known.get("attempts", 0), known.get("lost", 0)
-    trial.alone = known.get("alone", False)
     trial.replaces = known.get("replaces")
     trial.instead_of = known.get("instead_of")
     trial.parent = tuple(known["parent"]) if "parent" in known else None
-    trial.seconds, trial.ended_at = known.get("seconds", 0.0), known.get("elapsed")
+    trial.ended_at = known.get("elapsed")
+    return trial
+
+
+def _fill(trial: Trial, known: Mapping[str, Any]) -> None:
+    """What attributes tell of a trial or of an audit, beside what the trial has already."""
+    trial.values |= dict(sorted(_noted_values(known).items()))
+    trial.state, trial.reason = known.get("state", trial.state), known.get("reason", "")
+    trial.attempts = known.get("attempts", trial.attempts)
+    trial.lost, trial.alone = known.get("lost", trial.lost), known.get("alone", trial.alone)
+    trial.seconds = max(trial.seconds, known.get("seconds", 0.0))
     for name, value in known.items():
         what, _, epoch = name.partition(" ")
         if what == "rung" and epoch:
@@ -319,4 +350,3 @@ def _trial(frozen: FrozenTrial) -> Trial:
             trial.seconds = max(trial.seconds, value["seconds"])
             trial.busy = max(trial.busy, value.get("busy", 0.0))
     trial.checkpoints = dict(sorted(trial.checkpoints.items()))
-    return trial

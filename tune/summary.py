@@ -17,6 +17,7 @@ from tune.experiment import ExperimentDir
 from tune.finalists import Finalist, mean_interval
 from tune.importance import importances
 from tune.last_mile import Winner
+from tune.next_experiment import next_command
 from tune.objectives import best_figures, front, in_digits
 from tune.open_study import levels
 from tune.points import in_effect
@@ -265,6 +266,7 @@ def print_closing(summary: Summary, console: Console) -> None:
         f"python -m cifar.predict --model {quoted(directory.model)} {quoted(directory.model / 'example.png')}",
         f"tensorboard --logdir {quoted(directory.trials)}",
         f"optuna-dashboard {shlex.quote(summary.study)}    # pip install optuna-dashboard",
+        next_command(directory, experiment.name),
     ]
     console.print(table)
     console.print("next:")

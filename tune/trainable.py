@@ -2,7 +2,7 @@
 
 import gc
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -55,7 +55,8 @@ def train_trial(config: dict[str, Any], task: TrialTask) -> None:
 
     config: {"number": the trial's number in the study, "hparams": the fields of HParams, "folder": of its checkpoints,
     "checkpoints": [[epoch, path in the experiment directory], …] to go on from, the first sound one, "changed": whether
-    its HParams differ from those of the checkpoints, "alone": whether it has a GPU to itself}.
+    its HParams differ from those of the checkpoints, "alone": whether it has a GPU to itself, "audit": whether it ended
+    for the search, so that its curves, which tell of the search, go on no more}.
     """
     import torch
 
@@ -88,7 +89,8 @@ def _train(config: dict[str, Any], task: TrialTask) -> None:
     name = trial_name(config["number"])
     data = ImageDataModule(task.data, training_data(task.images), hparams.batch_size)
     measured = costs(hparams, data, task.trainer, task.objectives)
-    with loggers(task.tracking, name, task.folder / name, hparams) as made:
+    tracked: Any = nullcontext([]) if config["audit"] else loggers(task.tracking, name, task.folder / name, hparams)
+    with tracked as made:
         for checkpoint in _candidates(config["checkpoints"], task.place):
             try:
                 fit(

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 TRIALS = "trials"  # the folder in an experiment directory that has each trial's
@@ -41,6 +41,7 @@ class Trial:
     busy: float = 0.0  # of its seconds, those in which it trained, validated or saved
     alone: bool = False  # it ran out of memory beside others, and has a GPU to itself
     figures: dict[int, dict[str, float]] = field(default_factory=dict)  # by epoch, of several objectives each, by name
+    audit: "Trial | None" = None  # the same training beyond its stop, outside of the search: its values go on there
 
     @property
     def begun(self) -> bool:
@@ -54,8 +55,14 @@ class Trial:
 
     @property
     def trained(self) -> int:
-        """Epochs that it cost: those of the trial whose checkpoint it began from are not its own."""
-        return self.epochs - (self.parent[1] if self.parent and self.values else 0)
+        """Epochs that it cost, with its audit: those of the trial whose checkpoint it began from are not its own."""
+        beyond = self.audit.epochs - self.epochs if self.audit else 0
+        return self.epochs - (self.parent[1] if self.parent and self.values else 0) + beyond
+
+    @property
+    def last_heard(self) -> float:
+        """The search's seconds when anything of it was recorded last, its audit included."""
+        return max([*self.saved_at.values(), self.ended_at or 0.0, self.audit.last_heard if self.audit else 0.0])
 
     def waits_after(self, epoch: int) -> bool:
         """Whether it is paused, and can go on from its checkpoint of `epoch`."""
@@ -87,16 +94,36 @@ class Trial:
 
 @dataclass(frozen=True)
 class Start:
-    """A trial to be started. checkpoints: (epoch, path in the experiment directory), the one to go on from first."""
+    """A trial to be started. checkpoints: (epoch, path in the experiment directory), the one to go on from first.
+
+    is_audit: it ended for the search, and runs on to show what it would have given.
+    """
 
     trial: Trial
     checkpoints: tuple[tuple[int, str], ...]
+    is_audit: bool = False
 
     @property
     def folder(self) -> str:
         """Where this attempt's checkpoints go: never where an earlier attempt's are."""
         name = f"{self.trial.number:05d}"
         return name if self.trial.attempts == 1 else f"{name}.{self.trial.attempts}"
+
+
+def beyond(trial: Trial) -> Trial:
+    """The audit of a trial that was stopped: it waits where that ended, with its values and its checkpoints."""
+    return replace(
+        trial,
+        state="paused",
+        values=dict(trial.values),
+        checkpoints=dict(trial.checkpoints),
+        reason="",
+        judged={},
+        saved_at={},
+        ended_at=None,
+        lost=0,
+        audit=None,
+    )
 
 
 def _best(values: dict[int, float], maximize: bool) -> tuple[int, float] | None:

@@ -92,8 +92,14 @@ def parse_value(text: str) -> Any:
         raise ValueError(_reason(error)) from None
 
 
+def tree(file: FilePath) -> Any:
+    """The file as ruamel has it, which keeps comments and takes new ones. Raises SpecError as `read`."""
+    read(file)
+    return _yaml().load(_text(file))
+
+
 def write(value: Any, stream: TextIO) -> None:
-    """Writes `value`, made of plain Python values, as YAML."""
+    """Writes `value`, made of plain Python values or what `tree` gave, as YAML."""
     from ruamel.yaml import YAML
 
     yaml = YAML(typ="rt")

@@ -14,6 +14,9 @@ SCHEDULERS = {
     "promote": ["scheduler.type=asha", "scheduler.mode=promote"],
     "hyperband": ["scheduler.type=hyperband"],
     "median": ["scheduler.type=median", "scheduler.grace_period=2"],
+    "stop, audited": ["scheduler.type=asha", "scheduler.mode=stop", "scheduler.audit=0.5"],
+    "promote, audited": ["scheduler.type=asha", "scheduler.mode=promote", "scheduler.audit=0.5"],
+    "median, audited": ["scheduler.type=median", "scheduler.grace_period=2", "scheduler.audit=1"],
     "pbt": ["scheduler.type=pbt", "search.trials=8", "scheduler.grace_period=2", "scheduler.max_epochs=8"],
     "none": ["scheduler.type=none", "scheduler.max_epochs=3"],
     "objectives": [
@@ -22,8 +25,10 @@ SCHEDULERS = {
         "scheduler.max_epochs=3",
     ],
 }
+AUDITED = [scheduler for scheduler in SCHEDULERS if scheduler.endswith("audited")]
 SEARCHES = [
-    *((scheduler, sampler) for scheduler in SCHEDULERS for sampler in ("random", "gp") if scheduler != "objectives"),
+    *((scheduler, "gp") for scheduler in SCHEDULERS if scheduler != "objectives"),
+    *((scheduler, "random") for scheduler in SCHEDULERS if scheduler not in ("objectives", *AUDITED)),
     *(("objectives", sampler) for sampler in ("random", "tpe", "nsga2")),
 ]
 FIELDS = [
@@ -53,16 +58,34 @@ def story(session) -> dict[int, tuple]:
             trial.parent,
             trial.instead_of,
             kept.get(trial.number, []),
+            beyond(trial),
         )
         for trial in session.trials.values()
     }
 
 
+def beyond(trial) -> tuple | None:
+    """What its audit gave."""
+    return trial.audit and (trial.audit.values, trial.audit.state, trial.audit.reason, trial.audit.checkpoints)
+
+
 def told_by_the_study(session) -> dict[int, tuple]:
     return {
-        trial.number: (trial.hparams, trial.values, trial.figures, trial.state, trial.reason)
+        trial.number: (
+            trial.hparams,
+            trial.values,
+            trial.figures,
+            trial.state,
+            trial.reason,
+            trial.audit and (trial.audit.values, trial.audit.state),
+        )
         for trial in session.record.trials()
     }
+
+
+def on_disk(session) -> set[str]:
+    """Every checkpoint that lies in the experiment directory."""
+    return {str(path.parent.relative_to(session.folder)) for path in session.folder.glob("trials/*/*/checkpoint.ckpt")}
 
 
 def run_with_kills(session, fields, hook, **options):
@@ -89,6 +112,20 @@ def test_killed_between_any_two_events(session, scheduler, sampler):
     assert count > 3
     assert story(killed) == story(whole)
     assert told_by_the_study(killed) == told_by_the_study(whole)
+
+
+@pytest.mark.parametrize("scheduler", AUDITED)
+def test_the_search_is_the_same_with_and_without_an_audit(session, scheduler):
+    """Whatever audits give, sampler, rungs and the order of trials are as if they had not been."""
+    fields = [*FIELDS, *SCHEDULERS[scheduler], "search.sampler=gp"]
+    audited, plain = session(*fields).run(), session(*fields, "scheduler.audit=0", folder="plain").run()
+    assert {n: told[:-1] for n, told in story(audited).items()} == {n: told[:-1] for n, told in story(plain).items()}
+    audits = [trial.audit for trial in audited.trials.values() if trial.audit]
+    assert len(audits) >= 2
+    assert {(audit.state, audit.epochs) for audit in audits} == {("completed", 9)}
+    epochs = [sum(trial.trained for trial in one.trials.values()) for one in (audited, plain)]
+    assert epochs[0] - epochs[1] == sum(9 - trial.epochs for trial in audited.trials.values() if trial.audit)
+    assert on_disk(audited) == {path for trial in audited.trials.values() for path in trial.checkpoints.values()}
 
 
 @pytest.mark.parametrize(("scheduler", "sampler"), SEARCHES)
@@ -167,3 +204,8 @@ def test_whatever_happens_in_several_slots_every_trial_is_trained_once_and_ends(
     successors = [trial.instead_of for trial in trials.values() if trial.instead_of is not None]
     assert len(successors) == len(set(successors))
     last.kept()
+    for audit in filter(None, (trial.audit for trial in trials.values())):
+        assert audit.state in {"completed", "diverged", "failed"}
+        assert list(audit.values) == list(range(1, audit.epochs + 1))
+        assert audit.state != "completed" or audit.epochs == longest
+        assert audit.checkpoints == {}

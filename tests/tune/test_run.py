@@ -61,6 +61,13 @@ def test_the_plan_shows_the_experiment_the_rungs_and_the_cost_and_starts_nothing
     assert not (tmp_path / "experiments").exists()
 
 
+def test_the_plan_says_what_an_audit_adds(run):
+    sets = [word for override in (*NINE, "search.trials=16", "scheduler.audit=0.25") for word in ("--set", override)]
+    result = run("--space", SPACES / "quickstart.yaml", "--dry-run", *sets)
+    # a quarter of the 144 - 32 epochs that stopping spares
+    assert result.stdout.endswith("# about 28 more for the audit of 25% of the stopped trials\n")
+
+
 def test_the_plan_without_early_stopping(run):
     result = run("--space", SPACES / "baseline.yaml", "--dry-run")
     assert result.stdout.endswith("# no early stopping: 50 epochs, and 20 of the retrain\n")

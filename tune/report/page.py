@@ -4,6 +4,9 @@ from typing import Any
 
 from tune.experiment import versions, write_text
 from tune.objectives import best_figures
+from tune.recorded import Recorded
+from tune.report.audit_section import audit_section
+from tune.report.critic_section import critic_section
 from tune.report.section import load_template, new_figure
 from tune.summary import Summary
 from tune.trainings import validation_metric
@@ -13,9 +16,13 @@ _CARD_CLASSES, _CARD_WORST = 20, 10  # a card shows every class of so many; of m
 _COLOURS = {"completed": "#1b7f4b", "stopped": "#b26a00", "diverged": "#b00020", "failed": "#6b6b6b"}
 
 
-def write_report(summary: Summary) -> None:
+_SECTIONS = (audit_section, critic_section)
+
+
+def write_report(summary: Summary, known: Recorded | None = None) -> None:
     """Writes report.html and the model's card, from what is known of the finished experiment."""
     context = _context(summary)
+    context["sections"] = [made for make in _SECTIONS if known and (made := make(known))]
     figures = {"Pareto front": _front(summary)} if summary.front else {}
     figures |= {"Learning curves": _curves(summary), "Best value so far": _best_so_far(summary)}
     figures["Confusion matrix, test set"] = _confusion(summary)
