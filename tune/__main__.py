@@ -108,5 +108,24 @@ def replay(name: str, trial: int | None, storage: str) -> None:
     sys.exit(told.verdict == "different")
 
 
+@main.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME [NAME ...]")
+@click.option("--storage", default="experiments", show_default=True, help="Folder or URI of the experiments.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File to write.  [default: report.html of the experiment; comparison.html for several]",
+)
+def report(names: tuple[str, ...], storage: str, output: Path | None) -> None:
+    """Write the report of experiment NAME, running or finished; of several, one that compares them.
+
+    It is one HTML file that opens without a network.
+    """
+    with exit_status():
+        from tune.report.command import report as write
+
+        click.echo(write(names, storage, output))
+
+
 if __name__ == "__main__":
     main(prog_name="python -m tune")

@@ -169,10 +169,10 @@ def _made(job: _Job, nodes: "list[Node]", share: "Share", console: "Console") ->
     # one that was made before may have a reading since the last seal, noted before a kill
     if fresh or ledger.holds(directory.ledger, record.test_readings):
         record.test_readings = ledger.seal(directory.ledger, record.test_readings, made.test.reading)
-    summary = summary_of(known_experiment(directory, experiment, Read(record.study)))
-    write_report(summary)
+    known = known_experiment(directory, experiment, Read(record.study))
+    write_report(known)
     directory.publish()
-    return summary
+    return summary_of(known)
 
 
 def _opened(job: _Job, console: "Console") -> "tuple[Tracking, StudyRecord]":

@@ -1,0 +1,107 @@
+"""Parallel coordinates: every searched HParam has a line of its own, and a trial crosses them all."""
+
+from typing import Any
+
+from tune.recorded import Recorded
+from tune.report.axes import params, place, searched, ticks
+from tune.report.colours import STEPS
+from tune.report.curves import chosen
+from tune.report.influence import importances_of
+from tune.report.section import Section, figure_html, label, new_figure, numbers, section
+from tune.space import Choice, Numeric
+from tune.summary import in_words
+from tune.trials import Trial, ranked
+
+_MOST = 300  # trials
+_MOST_AXES = 16
+_ROW = 62  # pixels between two axes
+_ABSENT = -0.14  # where a trial is that has not the HParam
+
+
+def parallel_section(known: Recorded) -> Section | None:
+    """None where nothing is searched, or fewer than two trials have values.
+
+    Drawn with plain lines, from top to bottom: that needs no WebGL, which not every browser has, and fits a phone.
+    """
+    search, space = known.experiment.search, known.experiment.space
+    domains = searched(space, importances_of(known))[:_MOST_AXES]
+    trials = ranked(known.trials, search.maximize)
+    if not domains or len(trials) < 2:
+        return None
+    drawn, words = chosen(trials, search.maximize, _MOST)
+    drawn = ranked(drawn, search.maximize)
+    best = drawn[0]
+    value = (best.best(search.maximize) or (0, 0.0))[1]
+    described = f"The best trial, {best.number}, with {search.metric} {value:.4f}: {in_words(space, best)}. {words}"
+    figure = figure_html(_figure(known, domains, drawn), described.strip())
+    left_out = len(list(space.searched())) - len(domains)
+    return section(
+        "Parallel coordinates", "report/parallel.html.j2", figure=figure, metric=search.metric, left_out=left_out
+    )
+
+
+def _figure(known: Recorded, domains: list[Numeric | Choice], trials: list[Trial]) -> Any:
+    search, count = known.experiment.search, len(domains)
+    figure = new_figure(
+        height=130 + _ROW * count,
+        xaxis={"visible": False, "range": [-0.2, 1.06], "fixedrange": True},
+        yaxis={"visible": False, "range": [count - 0.3, -0.75], "fixedrange": True},
+        legend={"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0, "traceorder": "reversed"},
+    )
+    points = params(known.experiment.space, trials)
+    per_step = -(-len(trials) // len(STEPS))
+    for step in reversed(range(0, len(trials), per_step)):  # the best last, above all others
+        _add_lines(
+            figure,
+            search.metric,
+            search.maximize,
+            domains,
+            trials[step : step + per_step],
+            points[step : step + per_step],
+            step // per_step,
+        )
+    for row, domain in enumerate(domains):
+        _add_axis(figure, row, domain, any(domain.key not in point for point in points))
+    return figure
+
+
+def _add_lines(
+    figure: Any,
+    metric: str,
+    maximize: bool,
+    domains: list[Any],
+    trials: list[Trial],
+    points: list[dict[str, Any]],
+    step: int,
+) -> None:
+    """The trials of one step of values."""
+    values = [best[1] for trial in trials if (best := trial.best(maximize))]
+    x, y = list[float | None](), list[float | None]()
+    for point in points:
+        x += [*(place(domain, point[domain.key]) if domain.key in point else _ABSENT for domain in domains), None]
+        y += [*range(len(domains)), None]
+    colour = STEPS[len(STEPS) - 1 - step]
+    name = f"{min(values):.4g} to {max(values):.4g}" if len(values) > 1 else f"{values[0]:.4g}"
+    line = {"color": colour, "width": 1.8 if step == 0 else 1}
+    figure.add_scatter(x=numbers(x), y=numbers(y), mode="lines", line=line, opacity=0.85, name=name, hoverinfo="skip")
+
+
+def _add_axis(figure: Any, row: int, domain: Numeric | Choice, some_lack_it: bool) -> None:
+    """Its line, its name above, and what is at its ends or options below."""
+    figure.add_shape(type="line", x0=0, x1=1, y0=row, y1=row, line={"color": "#1f2933", "width": 1})
+    scale = ", log" if isinstance(domain, Numeric) and domain.log else ""
+    common = {"showarrow": False, "bgcolor": "rgba(255,255,255,0.75)", "borderpad": 0}
+    figure.add_annotation(
+        x=0, y=row, text=f"<b>{label(domain.key, 30)}</b>{scale}", xanchor="left", yanchor="bottom", yshift=2, **common
+    )
+    most = max(4, 44 // len(domain.options)) if isinstance(domain, Choice) else 10
+    for at, text in ticks(domain, most):
+        anchor = "left" if at == 0 else "right" if at == 1 else "center"
+        figure.add_shape(type="line", x0=at, x1=at, y0=row - 0.06, y1=row + 0.06, line={"color": "#1f2933", "width": 1})
+        figure.add_annotation(
+            x=at, y=row, text=text, xanchor=anchor, yanchor="top", yshift=-2, font={"size": 11}, **common
+        )
+    if some_lack_it:
+        figure.add_annotation(
+            x=_ABSENT, y=row, text="none", xanchor="center", yanchor="top", yshift=-2, font={"size": 11}, **common
+        )
