@@ -33,7 +33,7 @@ def importances(study: Study, levels: Sequence[int]) -> dict[str, float]:
 
 
 def fanova(study: Study, levels: Sequence[int]) -> dict[str, float]:
-    """The same by fANOVA (Hutter et al., ICML 2014): shares of the variance of the values that a random forest explains.
+    """The same by fANOVA (Hutter et al., ICML 2014): shares of the variance of values that a random forest explains.
 
     Of the parameters that all trials have; of thousands of trials, 1,000 drawn at random.
     """

@@ -70,9 +70,22 @@ def axis(domain: Numeric | Choice, most: int = 18) -> dict[str, Any]:
         names = [label(shown(option), most) for option in domain.options]
         few = {"tickvals": places, "ticktext": names, "range": [-0.5, len(places) - 0.5]}
         return {"title": title, **few}
+    few = {"title": title, "range": _wider(domain), "tickangle": 0}
     if domain.log:
-        return {"title": title, "type": "log", "dtick": 1, "tickformat": "~e", "range": _wider(domain)}
-    return {"title": title, "nticks": 6, "range": _wider(domain), "tickformat": "~g"}
+        decades = math.log10(domain.upper / domain.lower)
+        dtick = "D2" if decades < 2 else max(1, round(decades / 4))  # D2: at 1, 2 and 5
+        return {**few, "type": "log", "dtick": dtick, "tickformat": "~g" if decades < 2 else "~e"}
+    if domain.step is not None:
+        return {**few, "dtick": max(1, round((domain.upper - domain.lower) / 5)), "tickformat": "d"}
+    return {**few, "nticks": 5, "tickformat": "~g"}
+
+
+def steps(domain: Numeric | Choice, most: int = 12) -> list[Any]:
+    """The values of a domain that has few of them, else none."""
+    if isinstance(domain, Choice):
+        return list(domain.options)
+    few = range(int(domain.lower), int(domain.upper) + 1, domain.step) if domain.step else range(0)
+    return list(few) if len(few) <= most else []
 
 
 def coordinate(domain: Numeric | Choice, value: Any) -> float:

@@ -25,7 +25,7 @@ class Step:
 
 
 def improvements(trials: Iterable[Trial], maximize: bool) -> list[Step]:
-    """Every new best value, in the order in which epochs were saved. Trials that failed or diverged only cost epochs."""
+    """Every new best value, in the order in which epochs were saved. Trials that went wrong only cost epochs."""
     steps: list[Step] = []
     for count, (seconds, trial, epoch) in enumerate(_epochs(trials), 1):
         value = trial.values[epoch]
@@ -81,11 +81,27 @@ def best_section(known: Recorded) -> Section | None:
 
 def _figure(metric: str, title: str, x: Sequence[float], steps: list[Step], until: float) -> Any:
     figure = new_figure(
-        height=320, xaxis={"title": {"text": title}, "rangemode": "tozero"}, yaxis={"title": {"text": metric}}
+        height=320,
+        xaxis={"title": {"text": title}, "rangemode": "tozero"},
+        yaxis={"title": {"text": metric}, "range": steps_range([steps])},
     )
     add_steps(figure, x, steps, until, color=COLOURS["completed"])
     figure.layout.showlegend = False
     return figure
+
+
+def steps_range(several: Sequence[list[Step]]) -> tuple[float, float] | None:
+    """The range of stairs: from the best after a thirtieth of the epochs, since the first values say little."""
+    shown = []
+    for steps in several:
+        if steps:
+            early = [each for each in steps if 30 * each.epochs <= steps[-1].epochs] or steps
+            shown += [early[-1 if early is not steps else 0].value, steps[-1].value]
+    if not shown:
+        return None
+    low, high = min(shown), max(shown)
+    room = 0.06 * (high - low) or 0.05
+    return low - room, high + room
 
 
 def add_steps(figure: Any, x: Sequence[float], steps: list[Step], until: float, **line: Any) -> None:

@@ -32,7 +32,7 @@ WINNER = "#101418"
 WINNER_SIGN = "star"
 # From the worst to the best: darker is better, so that it reads without colours too.
 STEPS = ("#c9d3e0", "#9fb3cf", "#7392bd", "#4a70a8", "#274e8d", "#0b2a66")
-SCALE = [[place / (len(STEPS) - 1), colour] for place, colour in enumerate(STEPS)]
+SCALE = [(place / (len(STEPS) - 1), colour) for place, colour in enumerate(STEPS)]
 SERIES = ("#0b5fa5", "#c77700", "#a3005c", "#0e7c66", "#6b52b8", "#52606d")  # of experiments side by side
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 

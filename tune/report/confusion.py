@@ -36,7 +36,8 @@ def confusion_section(known: Recorded) -> Section | None:
     described = f"{right:,} of {summary.test.images:,} test images are on the diagonal, which is right."
     if mixed:
         count, true, named = mixed[0]
-        described += f" The most frequent mistake: {count:,} of {counts[true].sum():,} images of {names[true]} named {names[named]}."
+        described += f" The most frequent mistake: {count:,} of {counts[true].sum():,} images of {names[true]}"
+        described += f" named {names[named]}."
     worst = [
         [name, share(one.recall), share(one.precision), share(one.f1), f"{one.images:,}"]
         for name, one in summary.worst_first.items()

@@ -22,8 +22,9 @@ def chosen(trials: Sequence[Trial], maximize: bool, most: int = _MOST) -> tuple[
     others = [trial for trial in trials if trial.number not in taken]
     step = -(-len(others) // (most - len(best)))
     some = others[::step]
-    words = f"{len(best) + len(some):,} of {len(trials):,} are drawn: the best {len(best)}, and every {step}th of the others."
-    return [*best, *some], words
+    drawn = [*best, *some]
+    words = f"{len(drawn):,} of {len(trials):,} are drawn: the best {len(best)}, and one in {step} of the others."
+    return drawn, words
 
 
 def curves_section(known: Recorded) -> Section | None:
@@ -37,9 +38,10 @@ def curves_section(known: Recorded) -> Section | None:
     told = [_ended(known.trials), left_out]
     if best is not None:
         epoch, value = best.best(search.maximize) or (0, 0.0)
-        told.insert(
-            0, f"Trial {best.number}, drawn thickest, has the best {search.metric} of {value:.4f} at epoch {epoch}."
+        words = (
+            f"Trial {best.number}, {_whose(known)}, is drawn thickest: {search.metric} {value:.4f} at epoch {epoch}."
         )
+        told.insert(0, words)
     within = value_range([value for trial in trials for value in trial.values.values()], search.maximize)
     if within and (
         outside := sum(not within[0] <= value <= within[1] for one in drawn for value in one.values.values())
@@ -56,7 +58,12 @@ def curves_section(known: Recorded) -> Section | None:
 
 def _ended(trials: Sequence[Trial]) -> str:
     states = [trial.state for trial in trials]
-    return f"{len(trials):,} trials: {', '.join(f'{states.count(state):,} {state}' for state in COLOURS if state in states)}."
+    told = ", ".join(f"{states.count(state):,} {state}" for state in COLOURS if state in states)
+    return f"{len(trials):,} trial{'s' * (len(trials) != 1)}: {told}."
+
+
+def _whose(known: Recorded) -> str:
+    return "the winner" if known.winner else "the best"
 
 
 def _rungs(known: Recorded) -> tuple[int, ...]:
@@ -79,7 +86,7 @@ def _figure(known: Recorded, drawn: list[Trial], best: Trial | None, within: tup
         figure.add_scatter(
             x=numbers(best.values),
             y=numbers(best.values.values()),
-            name=f"trial {best.number}",
+            name=f"trial {best.number}, {_whose(known)}",
             mode="lines+markers",
             line={"color": WINNER, "width": 3},
             marker={

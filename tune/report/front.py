@@ -25,8 +25,8 @@ def front_section(known: Recorded) -> Section | None:
     objectives = search.objectives or []
     columns = ["trial", *(f"{each.metric} ({each.mode})" for each in objectives), "HParams searched"]
     told = (
-        f"{len(unbeaten)} of {len(known.trials)} trials are beaten by none in all objectives: of each at its best epoch by "
-        f"{search.metric}, and what it costs."
+        f"{len(unbeaten)} of {len(known.trials)} trials are beaten by none in all objectives: "
+        f"of each at its best epoch by {search.metric}, and what it costs."
     )
     x, y = (each.metric for each in objectives[:2])
     ends = [best_figures(search, trial) for trial in (unbeaten[0], unbeaten[-1])]

@@ -4,7 +4,7 @@ from tune.averaging import Evidence, Way
 from tune.finalists import Finalist
 from tune.recorded import Recorded
 from tune.report.colours import COLOURS, WINNER, WINNER_SIGN
-from tune.report.section import Section, figure_html, label, new_figure, numbers, section, table
+from tune.report.section import Section, figure_html, new_figure, numbers, section, table
 from tune.summary import difference, with_interval
 from tune.trainings import validation_metric
 
@@ -44,8 +44,8 @@ def finalists_section(known: Recorded) -> Section | None:
         }
         figure.add_scatter(x=numbers(values), y=names, mode="markers", marker=marker, name=name)
     best = few[0]
-    described = f"{search.metric} of {len(few)} finalists: " + "; ".join(
-        f"trial {each.trial.number} {each.mean:.4f} on average over {len(each.values)} seeds, {each.score:.4f} in the search"
+    described = f"{search.metric} of {len(few)} finalists over fresh seeds: " + "; ".join(
+        f"trial {each.trial.number} {each.mean:.4f}, the mean of {len(each.values)}, {each.score:.4f} in the search"
         for each in few
         if each.values
     )
@@ -102,9 +102,9 @@ def ways_section(known: Recorded) -> Section | None:
 
 def _ways_figure(rows: list[Evidence], metric: str, chosen: Way) -> object:
     figure = new_figure(
-        height=150 + 30 * len(rows),
+        height=110 + 40 * len(rows),
         showlegend=False,
-        xaxis={"title": {"text": f"{metric}, mean over {len(rows[0].values)} seeds"}},
+        xaxis={"title": {"text": metric}},
         yaxis={"type": "category", "autorange": "reversed"},
     )
     names = [_short(row.way) + (" ★" if row.way == chosen else "") for row in rows]
@@ -129,7 +129,7 @@ def _ways_figure(rows: list[Evidence], metric: str, chosen: Way) -> object:
 
 def _short(way: Way) -> str:
     start = "afresh" if way.start == "scratch" else "checkpoint"
-    return label(start if way.lr_schedule == "none" else f"{start}, {way.lr_schedule}, {way.average}", 40)
+    return start if way.lr_schedule == "none" else f"{start}<br>{way.lr_schedule}, {way.average}"
 
 
 def _way_row(row: Evidence, metric: str, chosen: Way) -> list[str]:

@@ -17,6 +17,7 @@ from tune.recorded import Recorded
 from tune.report.best import best_section
 from tune.report.card import write_card
 from tune.report.confusion import confusion_section
+from tune.report.contours import contours_section
 from tune.report.curves import curves_section
 from tune.report.environment import environment_section
 from tune.report.front import front_section
@@ -26,7 +27,7 @@ from tune.report.mistakes import mistakes_section
 from tune.report.parallel import parallel_section
 from tune.report.result import headline, result_section, state
 from tune.report.section import Section, load_template
-from tune.report.slices import contours_section, slices_section
+from tune.report.slices import slices_section
 from tune.report.spent import spent_section
 from tune.report.stops import stops_section
 from tune.report.trials_table import trials_section

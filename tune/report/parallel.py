@@ -12,6 +12,7 @@ from tune.space import Choice, Numeric
 from tune.summary import in_words
 from tune.trials import Trial, ranked
 
+Domain = Numeric | Choice
 _MOST = 300  # trials
 _MOST_AXES = 16
 _ROW = 62  # pixels between two axes
@@ -40,53 +41,41 @@ def parallel_section(known: Recorded) -> Section | None:
     )
 
 
-def _figure(known: Recorded, domains: list[Numeric | Choice], trials: list[Trial]) -> Any:
+def _figure(known: Recorded, domains: list[Domain], trials: list[Trial]) -> Any:
     search, count = known.experiment.search, len(domains)
+    points = params(known.experiment.space, trials)
+    lacking = [any(domain.key not in point for point in points) for domain in domains]
     figure = new_figure(
-        height=130 + _ROW * count,
-        xaxis={"visible": False, "range": [-0.2, 1.06], "fixedrange": True},
-        yaxis={"visible": False, "range": [count - 0.3, -0.75], "fixedrange": True},
+        height=70 + _ROW * count,
+        xaxis={"visible": False, "range": [-0.2 if any(lacking) else -0.03, 1.03], "fixedrange": True},
+        yaxis={"visible": False, "range": [count - 0.5, -0.5], "fixedrange": True},
         legend={"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0, "traceorder": "reversed"},
     )
-    points = params(known.experiment.space, trials)
     per_step = -(-len(trials) // len(STEPS))
-    for step in reversed(range(0, len(trials), per_step)):  # the best last, above all others
-        _add_lines(
-            figure,
-            search.metric,
-            search.maximize,
-            domains,
-            trials[step : step + per_step],
-            points[step : step + per_step],
-            step // per_step,
-        )
+    values = [best[1] for trial in trials if (best := trial.best(search.maximize))]
+    for first in reversed(range(0, len(trials), per_step)):  # the best last, above all others
+        part = slice(first, first + per_step)
+        _add_lines(figure, domains, points[part], values[part], first // per_step)
     for row, domain in enumerate(domains):
-        _add_axis(figure, row, domain, any(domain.key not in point for point in points))
+        _add_axis(figure, row, domain, lacking[row])
     return figure
 
 
 def _add_lines(
-    figure: Any,
-    metric: str,
-    maximize: bool,
-    domains: list[Any],
-    trials: list[Trial],
-    points: list[dict[str, Any]],
-    step: int,
+    figure: Any, domains: list[Domain], points: list[dict[str, Any]], values: list[float], step: int
 ) -> None:
-    """The trials of one step of values."""
-    values = [best[1] for trial in trials if (best := trial.best(maximize))]
+    """The trials of one step of values, the best of which is step 0."""
     x, y = list[float | None](), list[float | None]()
     for point in points:
         x += [*(place(domain, point[domain.key]) if domain.key in point else _ABSENT for domain in domains), None]
         y += [*range(len(domains)), None]
-    colour = STEPS[len(STEPS) - 1 - step]
-    name = f"{min(values):.4g} to {max(values):.4g}" if len(values) > 1 else f"{values[0]:.4g}"
-    line = {"color": colour, "width": 1.8 if step == 0 else 1}
+    ends = sorted({f"{min(values):.4g}", f"{max(values):.4g}"}, key=float)
+    line = {"color": STEPS[len(STEPS) - 1 - step], "width": 1.8 if step == 0 else 1}
+    name = " to ".join(ends)
     figure.add_scatter(x=numbers(x), y=numbers(y), mode="lines", line=line, opacity=0.85, name=name, hoverinfo="skip")
 
 
-def _add_axis(figure: Any, row: int, domain: Numeric | Choice, some_lack_it: bool) -> None:
+def _add_axis(figure: Any, row: int, domain: Domain, some_lack_it: bool) -> None:
     """Its line, its name above, and what is at its ends or options below."""
     figure.add_shape(type="line", x0=0, x1=1, y0=row, y1=row, line={"color": "#1f2933", "width": 1})
     scale = ", log" if isinstance(domain, Numeric) and domain.log else ""

@@ -46,7 +46,7 @@ def result_section(known: Recorded) -> Section | None:
         "Result",
         "report/result.html.j2",
         facts=facts("The result, and what it cost", {name: text for name, text in told.items() if text}),
-        hparams=_hparams(known, best) if best else "",
+        hparams=_hparams(known, best) if best else None,
         trained_on=_trained_on(known),
     )
 
@@ -89,18 +89,15 @@ def _cost(known: Recorded) -> dict[str, str]:
     }
 
 
-def _hparams(known: Recorded, best: Trial) -> str:
+def _hparams(known: Recorded, best: Trial) -> dict[str, str]:
     searched = searched_of(known.experiment.space, best)
     whose = "the winner" if known.winner else f"trial {best.number}, the best so far"
-    rows = {
-        f"{name} (searched)" if name in searched else name: shown(value)
-        for name, value in _searched_first(best, searched)
+    rest = {name: shown(value) for name, value in hparams_in_effect(best).items() if name not in searched}
+    found = {name: shown(value) for name, value in searched.items()}
+    return {
+        "searched": facts(f"HParams of {whose}, those that were searched", found) if found else "",
+        "rest": facts("The others, the same in every trial" if found else f"HParams of {whose}", rest),
     }
-    return facts(f"HParams of {whose}", rows)
-
-
-def _searched_first(best: Trial, searched: dict[str, object]) -> list[tuple[str, object]]:
-    return sorted(hparams_in_effect(best).items(), key=lambda item: item[0] not in searched)
 
 
 def _trained_on(known: Recorded) -> str:

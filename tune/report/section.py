@@ -33,7 +33,7 @@ _LAYOUT = {
     "plot_bgcolor": "#fff",
     "height": 380,
     "margin": {"t": 16, "r": 12, "b": 8, "l": 8},
-    "legend": {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0},
+    "legend": {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0, "traceorder": "normal"},
     "hoverlabel": {"namelength": -1, "bgcolor": "#fff", "font": {"color": "#1f2933"}},
     "hovermode": "closest",
 }
@@ -97,7 +97,8 @@ def facts(caption: str, told: Mapping[str, object]) -> Markup:
 
 def load_template(name: str) -> "Template":
     """A template of `tune/templates`: names with .html in them escape what they are given."""
-    return _environment().get_template(name)
+    template: Template = _environment().get_template(name)
+    return template
 
 
 @cache

@@ -51,12 +51,13 @@ def spent_section(known: Recorded) -> Section | None:
     described = "Slot time of the search: " + ", ".join(f"{name} {part}" for name, _, part in rows if part) + "."
     figure = new_figure(
         height=190,
+        margin={"t": 16, "r": 24, "b": 8, "l": 24},
         barmode="stack",
         xaxis={"tickformat": ".0%", "title": {"text": "of the slots' time"}, "range": [0, 1]},
         yaxis={"visible": False},
     )
     for (name, seconds), colour in zip(told.items(), _SHADES, strict=False):
-        if name != "last mile":
+        if seconds and name != "last mile":
             figure.add_bar(
                 x=[seconds / whole],
                 y=[""],

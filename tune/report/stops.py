@@ -108,7 +108,7 @@ def stops_section(known: Recorded) -> Section | None:
         factor=scheduler.reduction_factor,
         full=f"{full:,} trials" if full != 1 else "1 trial",
         max_epochs=scheduler.max_epochs,
-        saved=f"{spent:,} epochs were trained, {spent / whole:.0%} of the {whole:,} that every trial at full length would have taken",
+        saved=f"{spent:,} epochs were trained, {spent / whole:.0%} of what all trials at full length would have taken",
         figure=figure_html(_figure(rungs), described),
         table=table("Trials at each rung", columns, rows),
         nearest=[_nearest(known, rung) for rung in rungs if rung.stopped],
@@ -144,15 +144,13 @@ def _figure(rungs: list[Rung]) -> Any:
         },
     )
     groups = {
-        "went on": ([rung.passed for rung in rungs], COLOURS["completed"], ""),
-        "stopped": ([len(rung.stopped) for rung in rungs], COLOURS["stopped"], "/"),
-        "waiting": ([rung.waiting for rung in rungs], COLOURS["paused"], "."),
-        "diverged or failed": ([rung.lost for rung in rungs], COLOURS["diverged"], "x"),
+        "went on": ([rung.passed for rung in rungs], COLOURS["completed"]),
+        "stopped": ([len(rung.stopped) for rung in rungs], COLOURS["stopped"]),
+        "waiting": ([rung.waiting for rung in rungs], COLOURS["paused"]),
+        "diverged or failed": ([rung.lost for rung in rungs], COLOURS["diverged"]),
     }
-    for name, (counts, colour, shape) in groups.items():
+    for name, (counts, colour) in groups.items():
         if any(counts):
-            marker = {"color": colour, "pattern": {"shape": shape, "fgcolor": "#fff", "size": 6, "solidity": 0.2}}
-            figure.add_bar(
-                x=counts, y=list(range(len(rungs))), orientation="h", name=name, marker=marker, hovertemplate="%{x}"
-            )
+            bar = {"x": counts, "y": list(range(len(rungs))), "orientation": "h", "marker": {"color": colour}}
+            figure.add_bar(name=name, hovertemplate="%{x}", **bar)
     return figure
