@@ -162,5 +162,24 @@ def next_command(name: str, output: Path | None, storage: str) -> None:
             raise UserError(f"--output {output}: {error.strerror}; choose a file that can be written") from None
 
 
+@main.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME [NAME ...]")
+@click.option("--storage", default="experiments", show_default=True, help="Folder or URI of the experiments.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File to write.  [default: report.html of the experiment; comparison.html for several]",
+)
+def report(names: tuple[str, ...], storage: str, output: Path | None) -> None:
+    """Write the report of experiment NAME, running or finished; of several, one that compares them.
+
+    It is one HTML file that opens without a network.
+    """
+    with exit_status():
+        from tune.report.command import report as write
+
+        click.echo(write(names, storage, output))
+
+
 if __name__ == "__main__":
     main(prog_name="python -m tune")

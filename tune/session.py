@@ -154,6 +154,7 @@ def _made(job: _Job, nodes: "list[Node]", share: "Share", console: "Console") ->
     from tune import cluster, images, ledger
     from tune.next_experiment import write_next
     from tune.recorded import known_experiment
+    from tune.report.card import write_card
     from tune.report.page import write_report
     from tune.study_storage import Read
     from tune.summary import summary_of
@@ -172,7 +173,8 @@ def _made(job: _Job, nodes: "list[Node]", share: "Share", console: "Console") ->
         record.test_readings = ledger.seal(directory.ledger, record.test_readings, made.test.reading)
     known = known_experiment(directory, experiment, Read(record.study))
     summary = summary_of(known)
-    write_report(summary, known)
+    write_report(known)
+    write_card(summary)
     write_next(known)
     directory.publish()
     return summary

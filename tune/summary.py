@@ -1,7 +1,8 @@
 """The closing words of a run: what won, how good it is, what it cost, and what to do next."""
 
 import shlex
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from statistics import mean
@@ -15,15 +16,13 @@ from tune.errors import StorageError
 from tune.evaluation import ClassFigures, Evaluation
 from tune.experiment import ExperimentDir
 from tune.finalists import Finalist, mean_interval
-from tune.importance import importances
 from tune.last_mile import Winner
 from tune.next_experiment import next_command
 from tune.objectives import best_figures, front, in_digits
-from tune.open_study import levels
 from tune.points import in_effect
 from tune.progress import duration
 from tune.recorded import Recorded
-from tune.space import Constant
+from tune.space import Constant, Space
 from tune.spec import Experiment
 from tune.trainings import validation_metric
 from tune.trials import Trial
@@ -47,7 +46,6 @@ class Summary:
     skipped: tuple[str, ...]  # broken image files left out
     shape: tuple[int, int, int]  # of an image: channels, height, width
     images: tuple[int, int]  # how many a trial was trained on, and how many validated on
-    importances: dict[str, float] = field(default_factory=dict)  # shares of 1, by parameter of the study
 
     @property
     def trial(self) -> Trial:
@@ -75,8 +73,7 @@ class Summary:
     @property
     def again(self) -> str:
         """The command that repeats all of it."""
-        name = shlex.quote(f"{self.experiment.name}-again")
-        return f"python -m tune.run --space {quoted(self.directory.spec)} --name {name}"
+        return again(self.experiment.name, self.directory)
 
     @property
     def objectives(self) -> dict[str, str]:
@@ -93,7 +90,7 @@ class Summary:
     @property
     def hparams_in_effect(self) -> dict[str, object]:
         """The winner's HParams without those that its optimizer or schedule does not have."""
-        return _in_effect(self.trial)
+        return hparams_in_effect(self.trial)
 
     @property
     def searched_hparams(self) -> dict[str, object]:
@@ -102,13 +99,11 @@ class Summary:
 
     def searched_of(self, trial: Trial) -> dict[str, object]:
         """A trial's HParams that were searched."""
-        point = in_effect(self.experiment.space, trial.hparams)
-        names = {domain.name for domain in point if not isinstance(domain, Constant)}
-        return {name: value for name, value in _in_effect(trial).items() if name in names}
+        return searched_of(self.experiment.space, trial)
 
     def in_words(self, trial: Trial) -> str:
         """The same in a line."""
-        return ", ".join(f"{name} {shown(value)}" for name, value in self.searched_of(trial).items()) or "fixed"
+        return in_words(self.experiment.space, trial)
 
     @property
     def worst_first(self) -> dict[str, ClassFigures]:
@@ -118,9 +113,7 @@ class Summary:
 
     def counts(self) -> str:
         """How the trials ended: '16 trials: 5 completed, 11 stopped'."""
-        states = [trial.state for trial in self.trials]
-        parts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(sorted(states)))
-        return f"{len(states)} trial{'s' * (len(states) != 1)}: {parts}"
+        return counts(self.trials)
 
     def interval(self) -> str:
         """Test accuracy in words, with its interval."""
@@ -195,7 +188,6 @@ def summary_of(known: Recorded) -> Summary:
         skipped=tuple(metrics["skipped"]),
         shape=tuple(metrics["image_shape"]),
         images=(metrics["training_images"], metrics["validation_images"]),
-        importances=importances(known.study.study, levels(known.experiment)),
     )
 
 
@@ -214,7 +206,31 @@ def difference(paired: tuple[float, ...]) -> str:
     return f"{abs(value):.4f} {'more' if value >= 0 else 'less'}{within}"
 
 
-def _in_effect(trial: Trial) -> dict[str, object]:
+def again(name: str, directory: ExperimentDir) -> str:
+    """The command that repeats an experiment."""
+    return f"python -m tune.run --space {quoted(directory.spec)} --name {shlex.quote(f'{name}-again')}"
+
+
+def counts(trials: Sequence[Trial]) -> str:
+    """How trials ended: '16 trials: 5 completed, 11 stopped'."""
+    states = [trial.state for trial in trials]
+    parts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(sorted(states)))
+    return f"{len(states)} trial{'s' * (len(states) != 1)}: {parts or 'none was begun'}"
+
+
+def searched_of(space: Space, trial: Trial) -> dict[str, object]:
+    """A trial's HParams that were searched and have an effect."""
+    names = {domain.name for domain in in_effect(space, trial.hparams) if not isinstance(domain, Constant)}
+    return {name: value for name, value in hparams_in_effect(trial).items() if name in names}
+
+
+def in_words(space: Space, trial: Trial) -> str:
+    """The same in a line."""
+    return ", ".join(f"{name} {shown(value)}" for name, value in searched_of(space, trial).items()) or "fixed"
+
+
+def hparams_in_effect(trial: Trial) -> dict[str, object]:
+    """A trial's HParams without those that its optimizer or schedule does not have."""
     point = trial.hparams
     return {
         name: value

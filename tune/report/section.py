@@ -1,8 +1,12 @@
-"""A part of the report: a title and its HTML."""
+"""A part of the report: a title and its HTML, made of text, tables and figures."""
 
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from markupsafe import Markup
 
 from tune.objectives import in_digits
@@ -11,6 +15,28 @@ from tune.summary import difference, shown, with_interval
 
 if TYPE_CHECKING:
     from jinja2 import Template
+
+_AXIS = {
+    "gridcolor": "#e4e7eb",
+    "linecolor": "#9aa5b1",
+    "zeroline": False,
+    "automargin": True,
+    "showline": True,
+    "ticks": "outside",
+    "tickcolor": "#9aa5b1",
+    "title": {"standoff": 8},
+}
+_LAYOUT = {
+    "template": {"layout": {"xaxis": _AXIS, "yaxis": _AXIS}},
+    "font": {"family": "system-ui, sans-serif", "size": 13, "color": "#1f2933"},
+    "paper_bgcolor": "#fff",
+    "plot_bgcolor": "#fff",
+    "height": 380,
+    "margin": {"t": 16, "r": 12, "b": 8, "l": 8},
+    "legend": {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0, "traceorder": "normal"},
+    "hoverlabel": {"namelength": -1, "bgcolor": "#fff", "font": {"color": "#1f2933"}},
+    "hovermode": "closest",
+}
 
 
 @dataclass(frozen=True)
@@ -27,20 +53,58 @@ def section(title: str, template: str, **context: Any) -> Section:
 
 
 def figure_html(figure: Any, described: str) -> Markup:
-    """A plotly figure, without plotly's code, which the page brings once. described: for who cannot see it."""
-    div = figure.to_html(full_html=False, include_plotlyjs=False, config={"responsive": True, "displaylogo": False})
-    return Markup('<div class="wide" role="img" aria-label="{}">').format(described) + Markup(div) + Markup("</div>")
+    """A plotly figure, without plotly's code, which the page brings once and draws it with.
+
+    described: what it shows, in numbers: for who cannot see it, and as its caption.
+    """
+    data = figure.to_json().replace("<", "\\u003c")  # so that no text in it ends the element
+    height = figure.layout.height
+    return Markup(load_template("report/figure.html.j2").render(data=Markup(data), described=described, height=height))
 
 
 def new_figure(**layout: Any) -> Any:
     """An empty plotly figure as all of the report look."""
     from plotly.graph_objects import Figure
 
-    return Figure(layout={"template": "plotly_white", "height": 420, "margin": {"t": 20, "r": 10}, **layout})
+    return Figure(layout=_LAYOUT | layout)
+
+
+def label(text: object, most: int = 24) -> str:
+    """Text from users in a figure, in one line and cut after so many characters.
+
+    Plotly takes some of it for HTML, for entities and for places in a template: a space of no width keeps it from that.
+    What is between two dollars it takes for mathematics: they become wide ones.
+    """
+    line = " ".join(str(text).split())
+    line = line if len(line) <= most else f"{line[: most - 1]}…"
+    line = line.replace("$", "\uff04") if line.count("$") > 1 else line
+    return re.sub(r"([<&%])", "\\1\u200b", line)
+
+
+def numbers(values: Iterable[float | None]) -> "np.ndarray":
+    """Numbers as a figure should hold thousands of them: four bytes each. None is a gap."""
+    return np.array([np.nan if value is None else value for value in values], np.float32)
+
+
+def table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Markup:
+    """A table whose first column names its rows. It scrolls in a box of its own."""
+    context = {"caption": caption, "columns": columns, "rows": list(rows)}
+    return Markup(load_template("report/table.html.j2").render(**context))
+
+
+def facts(caption: str, told: Mapping[str, object]) -> Markup:
+    """A table of two columns, name and fact."""
+    return table(caption, (), told.items())
 
 
 def load_template(name: str) -> "Template":
     """A template of `tune/templates`: names with .html in them escape what they are given."""
+    template: Template = _environment().get_template(name)
+    return template
+
+
+@cache
+def _environment() -> Any:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -56,14 +120,15 @@ def load_template(name: str) -> "Template":
         "in_digits": in_digits,
         "duration": duration,
         "difference": difference,
-        "share": _share,
+        "share": share,
         "cell": _cell,
     }
     environment.globals["with_interval"] = with_interval
-    return environment.get_template(name)
+    return environment
 
 
-def _share(value: float | None) -> str:
+def share(value: float | None) -> str:
+    """A share of 1 for people."""
     return "none" if value is None else f"{value:.1%}"
 
 
