@@ -19,10 +19,10 @@ from tune.importance import importances
 from tune.last_mile import Winner
 from tune.objectives import best_figures, front, in_digits
 from tune.open_study import levels
-from tune.points import in_effect
+from tune.points import in_words, searched
+from tune.points import shown as shown
 from tune.progress import duration
 from tune.recorded import Recorded
-from tune.space import Constant
 from tune.spec import Experiment
 from tune.trainings import validation_metric
 from tune.trials import Trial
@@ -101,13 +101,11 @@ class Summary:
 
     def searched_of(self, trial: Trial) -> dict[str, object]:
         """A trial's HParams that were searched."""
-        point = in_effect(self.experiment.space, trial.hparams)
-        names = {domain.name for domain in point if not isinstance(domain, Constant)}
-        return {name: value for name, value in _in_effect(trial).items() if name in names}
+        return searched(self.experiment.space, trial.hparams)
 
     def in_words(self, trial: Trial) -> str:
         """The same in a line."""
-        return ", ".join(f"{name} {shown(value)}" for name, value in self.searched_of(trial).items()) or "fixed"
+        return in_words(self.experiment.space, trial.hparams)
 
     @property
     def worst_first(self) -> dict[str, ClassFigures]:
@@ -123,8 +121,7 @@ class Summary:
 
     def interval(self) -> str:
         """Test accuracy in words, with its interval."""
-        test = self.test
-        return f"{test.accuracy:.2%} (95 % interval {test.low:.2%} to {test.high:.2%}, {test.images} images)"
+        return self.test.in_words()
 
     def about_the_test(self) -> dict[str, str]:
         """What belongs to the test accuracy, by name: what is not there is left out."""
@@ -220,11 +217,6 @@ def _in_effect(trial: Trial) -> dict[str, object]:
         for name, value in point.items()
         if all(point[other] in allowed for other, allowed in only_with(name).items())
     }
-
-
-def shown(value: object) -> str:
-    """A value of an HParam for people."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def quoted(path: Path) -> str:
