@@ -12,7 +12,7 @@ from cifar.errors import UserError
 from tune import yaml_file
 from tune.display import clean
 from tune.errors import ResumeError
-from tune.overview import overview
+from tune.overview import moment, overview
 from tune.recorded import names
 from tune.resume import reopen
 from tune.spec import RECORD
@@ -98,7 +98,7 @@ def _cells(told: dict[str, Any]) -> dict[str, str]:
         "best": f"{best['value']:.4f}" if best else "",
         "test": f"{test['accuracy']:.2%}" if test else "",
         "time": duration(told["search_seconds"] + told["retrain_seconds"]),
-        "began": told["began"].partition("+")[0].replace("T", " ")[:16],
+        "began": moment(told["began"]),
     }
 
 

@@ -82,6 +82,12 @@ class Overview:
         return stages(self.known.experiment, self.known.trials, self.known.results, made=self.state == "finished")
 
     @property
+    def _seconds_left(self) -> float | None:
+        if not self.searched:
+            return self.standing.seconds_left()
+        return seconds_left(self.stages, self.known.results, self.known.slots, self.standing.epoch_seconds)
+
+    @property
     def goes_on(self) -> str:
         """The command that goes on with what was interrupted; empty where nothing was."""
         if self.state != "interrupted":
@@ -104,15 +110,15 @@ class Overview:
 
     def rows(self) -> list[Row]:
         """What there is to tell, whatever the state."""
-        rows = search_rows(self.standing, goes_on=self.state != "finished" and not self.searched)
+        runs = self.state == "running"
+        rows = search_rows(self.standing, over=self.searched, runs=runs)
         if self.state == "finished":
             rows += self._result()
         elif self.stages:
-            left = seconds_left(self.stages, self.known.results, self.known.slots, self.standing.epoch_seconds)
-            rows += mile_rows(self.stages, left, None)
+            rows += mile_rows(self.stages, self._seconds_left, runs=runs)
         if self.known.ended_because:
             rows.append(Row("ended", clean(self.known.ended_because)))
-        rows.append(Row("began", self.began))
+        rows.append(Row("began", moment(self.began)))
         return [*rows, Row("go on", self.goes_on)] if self.goes_on else rows
 
     def _result(self) -> Iterator[Row]:
@@ -127,7 +133,6 @@ class Overview:
     def as_dict(self) -> dict[str, Any]:
         """The same for programs: the names stay as they are."""
         known, standing, search = self.known, self.standing, self.known.experiment.search
-        seconds = None if self.searched else standing.seconds_left()
         return {
             "name": known.name,
             "experiment": known.directory.place.uri,
@@ -140,7 +145,7 @@ class Overview:
             "epoch_seconds": standing.epoch_seconds,
             "search_seconds": round(standing.elapsed, 3),
             "retrain_seconds": known.retrain_seconds,
-            "left": {"epochs": 0 if self.searched else standing.epochs_left(), "seconds": seconds},
+            "left": {"epochs": 0 if self.searched else standing.epochs_left(), "seconds": self._seconds_left},
             "metric": search.metric,
             "best": self._best(),
             "limits": [asdict(goal) for goal in standing.goals()],
@@ -180,6 +185,11 @@ class Overview:
             return
         search = self.known.experiment.search
         print_plain(console, self.title(), self.rows(), [ended(trial, search) for trial in self.standing.ends[-_ENDS:]])
+
+
+def moment(iso: str) -> str:
+    """A time of UTC in ISO 8601 for people: '2026-11-25 20:15 UTC'."""
+    return f"{iso[:16].replace('T', ' ')} UTC" if iso else "not known"
 
 
 def overview(storage: str, name: str) -> Overview:
