@@ -87,7 +87,8 @@ def _left(standing: Standing, runs: bool) -> str:
     seconds, each = standing.seconds_left(), standing.epoch_seconds
     if seconds is None or each is None:
         return "not known before the first epoch"
-    left = standing.epochs_left()
+    if not (left := standing.epochs_left()):
+        return "nothing"
     return f"{about(seconds, runs)} ({left} epoch{'s' * (left != 1)} of {_short(each)})"
 
 

@@ -156,3 +156,8 @@ def test_stages_of_the_last_mile():
         ("time", "12 s", None),
     ]
     assert mile_rows(plan, 60.0, runs=False)[-1] == Row("left", "about 1 min 0 s")
+
+
+def test_nothing_is_left_of_a_search_that_a_limit_ended(standing):
+    standing.limits.reason = "a target was reached"
+    assert [row.text for row in search_rows(standing) if row.label == "left"] == ["nothing"]
