@@ -39,7 +39,8 @@ class Overview:
         limits = Limits(search, elapsed)
         if search.patience is not None:
             limits.recall(known.trials)
-        limits.reason = known.ended_because
+        if not any(trial.state in {"running", "paused"} for trial in known.trials):  # else it is being extended
+            limits.reason = known.ended_because
         standing = Standing(known.experiment, known.slots, limits, elapsed)
         standing.recall(known.trials)
         return standing
@@ -57,6 +58,11 @@ class Overview:
         """Whether the search is over."""
         live = self.standing.counts["running"] + self.standing.counts["paused"]
         return not live and (self.standing.ended >= self.standing.planned or bool(self.known.ended_because))
+
+    @property
+    def ended_because(self) -> str:
+        """Which limit ended the search, once it is over; empty where none did."""
+        return self.known.ended_because if self.searched else ""
 
     @property
     def made(self) -> bool:
@@ -93,7 +99,9 @@ class Overview:
         if self.state != "interrupted":
             return ""
         if self.searched and not self.stages:  # no trial gave anything
-            where = self.known.directory.place.uri.removesuffix(f"/{self.known.name}")
+            uri = self.known.directory.place.uri
+            path, mark, options = uri.partition("?") if self.known.directory.remote else (uri, "", "")
+            where = f"{path.rpartition('/')[0]}{mark}{options}"
             return shlex.join(["python", "-m", "tune", "retry", self.known.name, "--storage", where])
         provenance = self.known.provenance
         return resuming([provenance, *provenance.get("resumed", [])][-1].get("command", ""))
@@ -106,7 +114,8 @@ class Overview:
     def title(self) -> str:
         """Name and state."""
         part = "" if self.state == "finished" else f", in the {'last mile' if self.searched else 'search'}"
-        return f"{self.known.name}: {self.state}{part}"
+        elsewhere = self.state == "interrupted" and self.known.directory.remote is not None
+        return f"{self.known.name}: {self.state}{' (or run by another machine)' * elsewhere}{part}"
 
     def rows(self) -> list[Row]:
         """What there is to tell, whatever the state."""
@@ -116,8 +125,8 @@ class Overview:
             rows += self._result()
         elif self.stages:
             rows += mile_rows(self.stages, self._seconds_left, runs=runs)
-        if self.known.ended_because:
-            rows.append(Row("ended", clean(self.known.ended_because)))
+        if self.ended_because:
+            rows.append(Row("ended", clean(self.ended_because)))
         rows.append(Row("began", moment(self.began)))
         return [*rows, Row("go on", self.goes_on)] if self.goes_on else rows
 
@@ -149,7 +158,7 @@ class Overview:
             "metric": search.metric,
             "best": self._best(),
             "limits": [asdict(goal) for goal in standing.goals()],
-            "ended_because": known.ended_because,
+            "ended_because": self.ended_because,
             "last_ends": [
                 {"trial": one.number, "state": one.state, "epochs": one.epochs, "reason": one.reason}
                 for one in standing.ends[-_ENDS:]

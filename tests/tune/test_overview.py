@@ -15,6 +15,7 @@ from tune.errors import ResumeError
 from tune.evaluation import Evaluation
 from tune.experiment import ExperimentDir
 from tune.last_mile import LastMile
+from tune.listing import all_of, choose
 from tune.overview import Overview, moment, overview
 
 FIELDS = (
@@ -206,7 +207,23 @@ def test_a_search_in_an_object_store_is_not_disturbed(begun, server, s3_keys, tm
         assert {path: path.stat().st_mtime_ns for path in directory.path.rglob("*")} == before
     here = overview(where, "one")
     assert here.state == "interrupted"
-    assert lines(here)[0] == "one: interrupted, in the search"
+    assert lines(here)[0] == "one: interrupted (or run by another machine), in the search"
+    assert choose(where) == ("one", "")
+    assert [line.told["state"] for line in all_of(where)] == ["interrupted"]
+
+
+def test_a_search_that_is_extended_is_not_over_because_an_earlier_session_was(begun, storage):
+    one = begun("one", *FIELDS, "search.epoch_budget=3", slots=2).run()
+    assert told(storage).ended_because == "the search's 3 epochs were trained (search.epoch_budget)"
+    more = one.experiment.search.model_copy(update={"epoch_budget": 50, "trials": 12})
+    longer = replace(one.experiment, search=more)
+    provenance = told(storage).known.provenance
+    experiments.begin(ExperimentDir(one.folder), longer, "python -m tune.run --name one --resume", "f00d", provenance)
+    with ExperimentDir(one.folder).locked():
+        replace(one, experiment=longer, told=[], began=[], epoch={}, seconds={}).run(steps=2)
+        here = told(storage)
+        assert (here.title(), here.ended_because) == ("one: running, in the search", "")
+        assert here.standing.epochs_left() > 0
 
 
 def test_an_unknown_one_is_told_with_those_that_are_there(begun, storage):
