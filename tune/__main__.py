@@ -10,6 +10,7 @@ from tune.run import exit_status, on_a_cluster
 from tune.run import main as run_command
 from tune.serve import main as serve_command
 from tune.session import Where, run
+from tune.status import list_command, status_command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -19,6 +20,8 @@ def main() -> None:
 
 main.add_command(run_command, "run")
 main.add_command(serve_command, "serve")
+main.add_command(status_command)
+main.add_command(list_command)
 
 
 @main.command()

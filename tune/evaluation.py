@@ -70,6 +70,10 @@ class Evaluation:
     calibration_error: float | None = None
     mistakes: list[dict[str, Any]] = field(default_factory=list)
 
+    def in_words(self) -> str:
+        """The accuracy, with its interval."""
+        return f"{Accuracy(self.accuracy, self.low, self.high)}"[:-1] + f", {self.images} images)"
+
     @property
     def augmented(self) -> Accuracy | None:
         """With test-time augmentation, if there is any."""

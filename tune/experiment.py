@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from tempfile import mkdtemp
 from typing import Any
 
@@ -113,9 +113,10 @@ class ExperimentDir:
 
     def is_locked(self) -> bool:
         """Whether a process of this machine runs this experiment."""
-        if not (self.path / ".lock").exists():
+        file = (_working_path(self.remote) if self.remote else self.path) / ".lock"
+        if not file.exists():
             return False
-        lock = FileLock(self.path / ".lock", timeout=0)
+        lock = FileLock(file, timeout=0)
         try:
             lock.acquire()
         except Timeout:
@@ -180,8 +181,7 @@ def _free_name(where: Storage, name: str) -> str:
 def working_copy(where: Storage, name: str, *, fresh: bool) -> ExperimentDir:
     """An experiment on an object store, and the folder of its local copy."""
     remote = where.child(name)
-    digest = hashlib.blake2b(remote.uri.encode(), digest_size=8).hexdigest()
-    path = user_cache_path("cifar-tune") / "experiments" / digest / name
+    path = _working_path(remote)
     try:
         if path.exists():
             shutil.rmtree(path)
@@ -194,12 +194,22 @@ def working_copy(where: Storage, name: str, *, fresh: bool) -> ExperimentDir:
     return directory
 
 
-def passing_copy(where: Storage, name: str) -> ExperimentDir:
-    """An experiment on an object store, for one who only looks: a local copy that goes with the process."""
+def _working_path(remote: Storage) -> Path:
+    """The folder of an experiment's local copy that the search on this machine works in."""
+    digest = hashlib.blake2b(remote.uri.encode(), digest_size=8).hexdigest()
+    return user_cache_path("cifar-tune") / "experiments" / digest / PurePosixPath(remote.root).name
+
+
+def passing_copy(where: Storage, name: str, *, light: bool = False) -> ExperimentDir:
+    """An experiment on an object store, for one who only looks: a local copy that goes with the process.
+
+    light: without the model, of which the figures are enough.
+    """
     folder = Path(mkdtemp(prefix="cifar-tune-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     directory = ExperimentDir(folder / name, where.child(name))
-    directory.fetch()
+    figures = (directory.spec, directory.journal, directory.winner, directory.model / "metrics.json")
+    directory.fetch(*figures if light else ())
     return directory
 
 
@@ -285,9 +295,15 @@ def command_line(*, resume: bool = False) -> str:
     """
     module = Path(sys.argv[0]).stem
     arguments = [_without_password(argument) for argument in sys.argv[1:]]
-    if resume and (module == "run" or arguments[:1] == ["run"]) and "--resume" not in arguments:
-        arguments.append("--resume")
-    return shlex.join(["python", "-m", "tune" if module == "__main__" else f"tune.{module}", *arguments])
+    command = shlex.join(["python", "-m", "tune" if module == "__main__" else f"tune.{module}", *arguments])
+    return resuming(command) if resume else command
+
+
+def resuming(command: str) -> str:
+    """What goes on with the search that `command` ran; of `retry` and `retrain` the same again."""
+    words = shlex.split(command)
+    searches = words[2:3] == ["tune.run"] or words[2:4] == ["tune", "run"]
+    return shlex.join([*words, "--resume"] if searches and "--resume" not in words else words)
 
 
 def _without_password(argument: str) -> str:

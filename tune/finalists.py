@@ -76,9 +76,11 @@ def best_few(ranked: Iterable[Trial], count: int) -> list[Trial]:
     """The first of the trials that can win, as `tune.objectives.ranked` gives them; no HParams twice."""
     few: list[Trial] = []
     for trial in ranked:
+        if len(few) == count:
+            break
         if all(trial.hparams != other.hparams for other in few):
             few.append(trial)
-    return few[:count]
+    return few
 
 
 def finalists(

@@ -6,16 +6,16 @@ from dataclasses import asdict, dataclass
 from statistics import mean, median
 from typing import Any
 
-from tune import objectives
+from tune import mile, objectives
 from tune.averaging import PLAIN, Evidence, Way, best_way, compared, uncompared, ways
 from tune.errors import RetrainFailedError, StorageError
 from tune.experiment import ExperimentDir, to_yaml
-from tune.finalists import Finalist, best_few, finalist_count, finalists, fresh_seeds
+from tune.finalists import Finalist, finalists, fresh_seeds
 from tune.objectives import chosen_by, within_bounds
 from tune.sections import AVERAGES, RetrainConfig, SearchConfig
 from tune.spec import Experiment
 from tune.study import StudyRecord
-from tune.trainings import FINALISTS, Job, Repeat, Result, Tail, tail_learning_rate, validation_metric
+from tune.trainings import FINALISTS, Job, Repeat, Result, Tail, validation_metric
 from tune.trials import Trial
 
 Run = Callable[[Sequence[Job], Callable[[Job, Result], None]], None]  # as tune.jobs.run_jobs, all else given
@@ -61,7 +61,7 @@ class Winner:
 class LastMile:
     """Trains what is not in the study yet. run: does trainings, in parallel; say: hears of each.
 
-    `ran` is whether there were any.
+    `ran` is whether there were any, `results` is what is known of each, by key.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class LastMile:
         self.experiment, self.directory, self.record = experiment, directory, record
         self._run, self._say = run, say
         self.seeds = fresh_seeds(experiment.retrain, experiment.scheduler, experiment.search)
-        self._results = record.results
+        self.results = record.results
         self.ran = False
 
     def winner(self, trials: list[Trial]) -> Winner | None:
@@ -85,13 +85,13 @@ class LastMile:
         finalist. Raises SearchFailedError as `tune.objectives.ranked`, RetrainFailedError if no training over fresh
         seeds came to its end, what `run` raises, and StorageError if the study cannot be written.
         """
-        few = best_few(objectives.ranked(self.experiment, trials), finalist_count(self.experiment))
+        few = mile.few(self.experiment, trials)
         if not few:
             return None
         if not self.seeds:
             epochs = self._length([few[0].epochs])
             return Winner(few[0], uncompared(self.experiment.retrain), epochs)
-        repeats = {trial.number: self._repeats(trial) for trial in few}
+        repeats = {trial.number: mile.repeats(self.experiment, trial) for trial in few}
         results = self._trained("finalists", [job for jobs in repeats.values() for job in jobs])
         curves = {number: [results[job.key].get("curve") for job in jobs] for number, jobs in repeats.items()}
         ranked = finalists(few, curves, self.experiment.search.maximize)
@@ -110,12 +110,12 @@ class LastMile:
         open_ = ways(plan)
         if len(open_) == 1:
             return Winner(trial, open_[0], epochs, ranked)
-        repeats = self._repeats(trial)
-        self._mend(repeats, self._tails(trial, open_))
-        tails = self._tails(trial, open_)
+        repeats = mile.repeats(self.experiment, trial)
+        self._mend(repeats, mile.tails(self.experiment, trial, self.results))
+        tails = mile.tails(self.experiment, trial, self.results)
         results = self._trained("averages", tails)
         metric = validation_metric(self.experiment.search.metric)
-        table = {PLAIN: [_figures(self._results[job.key].get("ended"), metric) for job in repeats]}
+        table = {PLAIN: [_figures(self.results[job.key].get("ended"), metric) for job in repeats]}
         for start, lr_schedule in dict.fromkeys((tail.start, tail.lr_schedule) for tail in tails):
             of_seed = {tail.seed: tail.key for tail in tails if (tail.start, tail.lr_schedule) == (start, lr_schedule)}
             for average in AVERAGES:
@@ -127,48 +127,25 @@ class LastMile:
             raise self._none("ways to make the model", list(results.values()), "lower retrain.learning_rate")
         return Winner(trial, best, epochs, ranked, evidence)
 
-    def _repeats(self, trial: Trial) -> list[Repeat]:
-        return [Repeat(trial.number, trial.hparams, seed) for seed in self.seeds]
-
-    def _tails(self, trial: Trial, open_: list[Way]) -> list[Tail]:
-        """The trainings that all open ways need: one has all averages."""
-        plan = self.experiment.retrain
-        checkpoint = trial.winning_file(self.experiment.search.maximize)
-        rate = tail_learning_rate(plan, trial.hparams)
-        return [
-            Tail(
-                trial=trial.number,
-                start=start,
-                lr_schedule=lr_schedule,
-                epochs=plan.epochs,
-                learning_rate=rate,
-                seed=repeat.seed,
-                file=repeat.file if start == "scratch" else checkpoint,
-            )
-            for start, lr_schedule in dict.fromkeys((way.start, way.lr_schedule) for way in open_)
-            for repeat in self._repeats(trial)
-            if lr_schedule != "none" and (start == "checkpoint" or "ended" in self._results[repeat.key])
-        ]
-
     def _mend(self, repeats: list[Repeat], tails: list[Tail]) -> None:
         """Trains those again whose last weights `tails` need, and that are gone."""
-        needed = {tail.file for tail in tails if tail.start == "scratch" and tail.key not in self._results}
+        needed = {tail.file for tail in tails if tail.start == "scratch" and tail.key not in self.results}
         place = self.directory.place
         gone = [each for each in repeats if each.file in needed and not place.exists(each.file)]
         for each in gone:
-            del self._results[each.key]
+            del self.results[each.key]
         self._trained("finalists whose weights are gone", gone)
 
     def _trained(self, what: str, jobs: Sequence[Job]) -> dict[str, Result]:
         """Of every job its result, by key."""
-        left = [job for job in jobs if job.key not in self._results]
+        left = [job for job in jobs if job.key not in self.results]
         ended = len(jobs) - len(left)
 
         def done(job: Job, result: Result) -> None:
             nonlocal ended
             ended += 1
             self.ran = True
-            self._results[job.key] = result
+            self.results[job.key] = result
             if "failed" not in result:  # that is tried again when the experiment goes on
                 with self._written():
                     self.record.note_result(job.key, result)
@@ -177,7 +154,7 @@ class LastMile:
 
         if left:
             self._run(left, done)
-        return {job.key: self._results[job.key] for job in jobs}
+        return {job.key: self.results[job.key] for job in jobs}
 
     def _none(self, what: str, results: list[Result], repair: str) -> RetrainFailedError:
         failed = next((each for each in results if "failed" in each), None)
@@ -195,7 +172,7 @@ class LastMile:
 
     def tidy(self, winner: Winner) -> None:
         """Deletes the weights of finalists that did not win."""
-        kept = {each.file for each in self._repeats(winner.trial)}
+        kept = {each.file for each in mile.repeats(self.experiment, winner.trial)}
         with suppress(OSError):  # a leftover costs space only
             for name in self.directory.place.list(FINALISTS):
                 if (file := f"{FINALISTS}/{name}") not in kept:

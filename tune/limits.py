@@ -29,6 +29,11 @@ class Limits:
         return time.monotonic() - self._began
 
     @property
+    def without_improvement(self) -> int:
+        """How many trials have ended since the best value improved, as `search.patience` counts them."""
+        return self._since
+
+    @property
     def reason(self) -> str:
         """Why the search is over."""
         self._reason = self._reason or self.spent

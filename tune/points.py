@@ -21,6 +21,31 @@ def in_effect(space: Space, values: Mapping[str, Any]) -> Iterator[Domain]:
                 yield from in_effect(domain.parameters[index], values)
 
 
+def of_use(hparams: Mapping[str, Any]) -> dict[str, Any]:
+    """A training's HParams without those that its optimizer or lr_schedule does not have."""
+    return {
+        name: value
+        for name, value in hparams.items()
+        if all(hparams.get(other) in way for other, way in only_with(name).items())
+    }
+
+
+def searched(space: Space, hparams: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of them that were searched."""
+    names = {domain.name for domain in in_effect(space, hparams) if not isinstance(domain, Constant)}
+    return {name: value for name, value in of_use(hparams).items() if name in names}
+
+
+def in_words(space: Space, hparams: Mapping[str, Any]) -> str:
+    """The same in a line: 'learning_rate 0.01465, optimizer sgd'."""
+    return ", ".join(f"{name} {shown(value)}" for name, value in searched(space, hparams).items()) or "fixed"
+
+
+def shown(value: object) -> str:
+    """A value of an HParam for people."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 def to_params(space: Space, values: Mapping[str, Any]) -> dict[str, Scalar]:
     """Values by HParam name as the study names them. `values` lies in the space, and may leave names out."""
     params: dict[str, Scalar] = {}

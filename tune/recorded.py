@@ -14,7 +14,7 @@ from tune.last_mile import Winner, read_winner
 from tune.resume import reopen
 from tune.spec import RECORD, Experiment
 from tune.storage import open_storage
-from tune.study import own_trials
+from tune.study import own_trials, results_in
 from tune.study_storage import Read, recorded
 from tune.trials import Trial
 
@@ -77,6 +77,11 @@ class Recorded:
         return Evaluation(**self.metrics["test"]) if self.metrics else None
 
     @property
+    def results(self) -> dict[str, Any]:
+        """What the trainings of the last mile gave, by the key that each was noted under."""
+        return results_in(self.study.attributes)
+
+    @property
     def ended_because(self) -> str:
         """Which limit ended the search before its last trial; empty where none did."""
         return str(self.study.attributes.get("ended_because", ""))
@@ -100,13 +105,15 @@ class Recorded:
         return float(self.study.attributes.get("retrain_s", 0.0))
 
 
-def read_experiment(storage: str, name: str, asks: str) -> Recorded:
+def read_experiment(storage: str, name: str, asks: str, *, light: bool = False) -> Recorded:
     """The experiment `name` of a folder or URI. asks: the command that wants it, to be named in errors.
+
+    light: without the files of its model, where those would have to be fetched.
 
     Raises ResumeError if there is none of that name, or its study is behind a password; StorageError if it cannot be
     read.
     """
-    directory = reopen(storage, name, asks, read_only=True)
+    directory = reopen(storage, name, asks, read_only=True, light=light)
     experiment = replace(spec.load(directory.spec), name=name)
     provenance, study = recorded(directory, f"{asks}: {name}")
     return Recorded(directory, experiment, provenance, study, directory.is_locked())
@@ -121,6 +128,9 @@ def known_experiment(directory: ExperimentDir, experiment: Experiment, study: Re
 def names(storage: str) -> Collection[str]:
     """Of all experiments that began in a folder or at a URI, in order. Raises StorageError if it cannot be read."""
     where = open_storage(storage)
-    if not where.exists(""):
-        return []
-    return sorted(name for name in where.list("") if where.exists(f"{name}/experiment.yaml"))
+    try:
+        if not where.exists(""):
+            return []
+        return sorted(name for name in where.list("") if where.exists(f"{name}/experiment.yaml"))
+    except OSError as error:
+        raise where.complaint(error) from None

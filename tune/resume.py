@@ -12,10 +12,13 @@ from tune.storage import open_storage, probe
 from tune.study_storage import shown_url
 
 
-def reopen(storage: str, name: str, setting: str = "--resume", *, read_only: bool = False) -> ExperimentDir:
+def reopen(
+    storage: str, name: str, setting: str = "--resume", *, read_only: bool = False, light: bool = False
+) -> ExperimentDir:
     """The directory of an experiment that has begun. Raises ResumeError if there is none of that name.
 
-    setting: what asks for it, to be named in the error. read_only: for one who only looks, while it may be running.
+    setting: what asks for it, to be named in the error. read_only: for one who only looks, while it may be running;
+    light: and needs no model.
     """
     check_name(name)
     where = open_storage(storage)
@@ -28,7 +31,7 @@ def reopen(storage: str, name: str, setting: str = "--resume", *, read_only: boo
         there = nearest(name, known) or (f"; there are {', '.join(sorted(known)[:5])}" if known else "")
         raise ResumeError(f"{setting}: there is no experiment {name} in {where.uri}{there or '; none has begun there'}")
     if where.local is None:
-        return passing_copy(where, name) if read_only else working_copy(where, name, fresh=False)
+        return passing_copy(where, name, light=light) if read_only else working_copy(where, name, fresh=False)
     return ExperimentDir(where.local / name)
 
 

@@ -83,13 +83,13 @@ def exit_status() -> Iterator[None]:
 
 def _last_mile(experiment: "Experiment") -> str:
     """What follows the search, in words."""
-    from tune.averaging import uncompared, ways
+    from tune.averaging import ways
     from tune.finalists import finalist_count, fresh_seeds
+    from tune.mile import model_epochs
 
     plan, longest = experiment.retrain, experiment.scheduler.max_epochs
     seeds = len(fresh_seeds(plan, experiment.scheduler, experiment.search))
-    open_ = ways(plan) if seeds else [uncompared(plan)]
-    model = max((way.start == "scratch") * longest + (way.lr_schedule != "none") * plan.epochs for way in open_)
+    open_, model = ways(plan), model_epochs(experiment)
     if not seeds:
         return f"{model} of the retrain"
     few = min(finalist_count(experiment), experiment.trials)

@@ -142,8 +142,7 @@ def search(
     """
     slots = slots_now(experiment.resources, share)
     conductor = Conductor(experiment, record, directory.place, slots, progress.update, progress.say)
-    for trial in conductor.trials.values():
-        progress.update(trial, told=False)
+    progress.recall(conductor.trials.values(), conductor.limits)
     recorder = Recorder(conductor, directory, shares_gpu=0 < share.gpus < 1)
     try:
         with graceful(conductor.interrupt, progress.say) as stopped:

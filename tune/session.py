@@ -1,8 +1,8 @@
 """One session of an experiment: begun, gone on with, or its model made anew; from the files to the closing table."""
 
+import shlex
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -245,10 +245,19 @@ def _known(job: _Job, record: "StudyRecord") -> "list[Trial]":
 
 
 def _opening(job: _Job, share: "Share", ended: int) -> str:
+    """What is going to be searched, where, and how to look on meanwhile."""
+    from tune.storage import open_storage
+
     experiment = job.experiment
     again = f", {ended} of them ended before" if job.before else ""
     slots = f"in {share.slots} slot{'s' * (share.slots != 1)} of {share}"
-    return f"{experiment.name}: {experiment.trials} trials{again}, {slots}; {job.directory.place.uri}"
+    status = ["python", "-m", "tune", "status", experiment.name]
+    status += ["--storage", open_storage(job.where.storage).uri] if job.where.storage != Where.storage else []
+    return (
+        f"{experiment.name}: {experiment.trials} trials{again}, {slots}; {job.directory.place.uri}\n"
+        f"to look on: {shlex.join(status)}\n"
+        f"            tensorboard --logdir {shlex.quote(str(job.directory.trials))}"
+    )
 
 
 def _retrained(
@@ -267,6 +276,7 @@ def _retrained(
     from tune.final import make_model
     from tune.jobs import run_jobs
     from tune.last_mile import LastMile
+    from tune.progress import MileProgress
 
     experiment, directory, anew = job.experiment, job.directory, job.mode == "retrain"
     began, before = time.monotonic(), 0.0 if anew else record.retrain_seconds
@@ -276,8 +286,10 @@ def _retrained(
 
     fresh, mile = False, None
     try:
-        with _told(console) as say:
+        with MileProgress(experiment, trials, share.slots, before, console) as progress:
+            say = progress.say
             mile = LastMile(experiment, directory, record, train, say)
+            progress.results = mile.results
             winner = mile.winner(trials)
             if winner is None:
                 raise SearchFailedError("no trial has both a value and a checkpoint", "")
@@ -314,13 +326,3 @@ def _failure(trials: "list[Trial]", traceback: str) -> Exception:
     ended = [*failed, *trials]
     first = ended[0].reason if ended else "none was started"
     return SearchFailedError(f"none of {len(trials)} trials gave a value; the first: {first}", traceback)
-
-
-@contextmanager
-def _told(console: "Console") -> Iterator[Callable[[str], None]]:
-    """Shows what is being done: in one changing line of a terminal, else in a line each."""
-    if not console.is_terminal:
-        yield lambda line: console.print(line, markup=False, soft_wrap=True)
-        return
-    with console.status("the last mile") as status:
-        yield status.update

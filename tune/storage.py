@@ -73,9 +73,11 @@ class Storage:
 
     def list(self, rel: str = "") -> list[str]:
         """Sorted names of what lies in a folder; none if it is not there."""
+        path = self._at(rel)
+        if self.local:
+            return sorted(os.listdir(path)) if os.path.isdir(path) else []
         from pyarrow.fs import FileSelector
 
-        path = self._at(rel)
         return sorted(
             info.base_name for info in self.filesystem.get_file_info(FileSelector(path, allow_not_found=True))
         )

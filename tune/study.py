@@ -244,8 +244,7 @@ class StudyRecord:
     @property
     def results(self) -> dict[str, Any]:
         """What the trainings of the last mile gave, by the key that each was noted under."""
-        attributes = self.study.user_attrs
-        return {name.removeprefix(_RESULT): value for name, value in attributes.items() if name.startswith(_RESULT)}
+        return results_in(self.study.user_attrs)
 
     def note_result(self, key: str, result: dict[str, Any]) -> None:
         """The result of one of them."""
@@ -282,6 +281,11 @@ def _as_os_error() -> Iterator[None]:
         yield
     except StorageInternalError as error:
         raise OSError(str(error.__cause__ or error).strip().splitlines()[0]) from error
+
+
+def results_in(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a study's attributes the results of the last mile, by the key that each was noted under."""
+    return {name.removeprefix(_RESULT): value for name, value in attributes.items() if name.startswith(_RESULT)}
 
 
 def own_trials(trials: Sequence[FrozenTrial], attributes: Mapping[str, Any]) -> list[Trial]:

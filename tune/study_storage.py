@@ -1,6 +1,7 @@
 """Where studies are kept: in a journal, which is a file of the experiment, or in a database."""
 
 import copy
+import io
 import json
 import os
 import time
@@ -14,13 +15,14 @@ from typing import Any
 import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 from optuna.storages.journal._file import get_lock_file
 from optuna.trial import FrozenTrial, TrialState
 
 from tune import yaml_file
 from tune.errors import NameTakenError, ResumeError, StorageError
 from tune.experiment import ExperimentDir
+from tune.journal import folded, read_lines
 from tune.spec import RECORD
 
 _SYNC_EVERY_S = 1.0
@@ -193,12 +195,12 @@ def read_journal(journal: Path) -> Read:
     Raises StorageError if there is none to read.
     """
     try:
-        storage = JournalStorage(_ReadOnly(str(journal)))
+        storage = JournalStorage(_Snapshot(folded(read_lines(journal))))
         (name,) = optuna.get_all_study_names(storage)
         study = Read(optuna.load_study(study_name=name, storage=storage))
         _ = study.trials  # read here, where what is wrong with them is told
         return study
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
         raise StorageError(f"{journal}: no study can be read there ({error})") from None
 
 
@@ -224,9 +226,14 @@ def recorded(directory: ExperimentDir, asks: str) -> tuple[dict[str, Any], Read]
     return provenance, read_journal(directory.journal)
 
 
-class _ReadOnly(JournalFileBackend):
-    """A journal that is not created where it is missing."""
+class _Snapshot(BaseJournalBackend):
+    """A journal as it was when it was read."""
 
-    def __init__(self, file_path: str) -> None:
-        Path(file_path).open("rb").close()
-        super().__init__(file_path)
+    def __init__(self, logs: list[dict[str, Any]]) -> None:
+        self.logs = logs
+
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
+        return iter(self.logs[log_number_from:])
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        raise io.UnsupportedOperation("this study was opened to be read")

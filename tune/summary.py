@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cifar.hparams import only_with
 from tune.errors import StorageError
 from tune.evaluation import ClassFigures, Evaluation
 from tune.experiment import ExperimentDir
@@ -19,10 +18,10 @@ from tune.finalists import Finalist, mean_interval
 from tune.last_mile import Winner
 from tune.next_experiment import next_command
 from tune.objectives import best_figures, front, in_digits
-from tune.points import in_effect
+from tune.points import in_words, of_use, searched
+from tune.points import shown as shown
 from tune.progress import duration
 from tune.recorded import Recorded
-from tune.space import Constant, Space
 from tune.spec import Experiment
 from tune.trainings import validation_metric
 from tune.trials import Trial
@@ -90,7 +89,7 @@ class Summary:
     @property
     def hparams_in_effect(self) -> dict[str, object]:
         """The winner's HParams without those that its optimizer or schedule does not have."""
-        return hparams_in_effect(self.trial)
+        return of_use(self.trial.hparams)
 
     @property
     def searched_hparams(self) -> dict[str, object]:
@@ -99,11 +98,11 @@ class Summary:
 
     def searched_of(self, trial: Trial) -> dict[str, object]:
         """A trial's HParams that were searched."""
-        return searched_of(self.experiment.space, trial)
+        return searched(self.experiment.space, trial.hparams)
 
     def in_words(self, trial: Trial) -> str:
         """The same in a line."""
-        return in_words(self.experiment.space, trial)
+        return in_words(self.experiment.space, trial.hparams)
 
     @property
     def worst_first(self) -> dict[str, ClassFigures]:
@@ -117,8 +116,7 @@ class Summary:
 
     def interval(self) -> str:
         """Test accuracy in words, with its interval."""
-        test = self.test
-        return f"{test.accuracy:.2%} (95 % interval {test.low:.2%} to {test.high:.2%}, {test.images} images)"
+        return self.test.in_words()
 
     def about_the_test(self) -> dict[str, str]:
         """What belongs to the test accuracy, by name: what is not there is left out."""
@@ -216,32 +214,6 @@ def counts(trials: Sequence[Trial]) -> str:
     states = [trial.state for trial in trials]
     parts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(sorted(states)))
     return f"{len(states)} trial{'s' * (len(states) != 1)}: {parts or 'none was begun'}"
-
-
-def searched_of(space: Space, trial: Trial) -> dict[str, object]:
-    """A trial's HParams that were searched and have an effect."""
-    names = {domain.name for domain in in_effect(space, trial.hparams) if not isinstance(domain, Constant)}
-    return {name: value for name, value in hparams_in_effect(trial).items() if name in names}
-
-
-def in_words(space: Space, trial: Trial) -> str:
-    """The same in a line."""
-    return ", ".join(f"{name} {shown(value)}" for name, value in searched_of(space, trial).items()) or "fixed"
-
-
-def hparams_in_effect(trial: Trial) -> dict[str, object]:
-    """A trial's HParams without those that its optimizer or schedule does not have."""
-    point = trial.hparams
-    return {
-        name: value
-        for name, value in point.items()
-        if all(point[other] in allowed for other, allowed in only_with(name).items())
-    }
-
-
-def shown(value: object) -> str:
-    """A value of an HParam for people."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def quoted(path: Path) -> str:

@@ -211,8 +211,8 @@ def test_a_training_afresh_is_as_long_as_those_that_stopped_early(mile):
     whole = mile("retrain.lr_schedule=none").winner()
     assert whole.epochs == 2
     early = mile("retrain.lr_schedule=none", "trainer.early_stopping={monitor: train_loss, patience: 1}")
-    stopped = {"curve": [0.5], "ended": {"val_accuracy": 0.5, "val_loss": 1.0}}
-    early.mile._results.update({f"finalist {trial} seed {seed}": stopped for trial in (0, 1) for seed in (1, 2)})
+    stopped = {"curve": [0.5], "seconds": 1.0, "ended": {"val_accuracy": 0.5, "val_loss": 1.0}}
+    early.mile.results.update({f"finalist {trial} seed {seed}": stopped for trial in (0, 1) for seed in (1, 2)})
     assert early.winner().epochs == 1
 
 

@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from tune.finalists import mean_interval
 from tune.objectives import best_figures, in_digits
+from tune.points import of_use, searched, shown
 from tune.progress import duration
 from tune.recorded import Recorded
 from tune.report.best import Step, add_steps, improvements, steps_range, unit
@@ -16,7 +17,7 @@ from tune.report.leader import leader
 from tune.report.page import page, write_to
 from tune.report.result import state
 from tune.report.section import Section, figure_html, label, new_figure, section, table
-from tune.summary import counts, hparams_in_effect, searched_of, shown, summary_of, with_interval
+from tune.summary import counts, summary_of, with_interval
 
 _ABSENT = "none"
 
@@ -174,15 +175,16 @@ def _paths(
 def winners_section(several: Sequence[Recorded]) -> Section:
     """The HParams of each winner, or of the best so far, those that differ first and marked."""
     best = [leader(known) for known in several]
-    points = [hparams_in_effect(trial) if trial else {} for trial in best]
-    searched = [
-        searched_of(known.experiment.space, trial) if trial else {} for known, trial in zip(several, best, strict=True)
+    points = [of_use(trial.hparams) if trial else {} for trial in best]
+    found = [
+        searched(known.experiment.space, trial.hparams) if trial else {}
+        for known, trial in zip(several, best, strict=True)
     ]
     names = list(dict.fromkeys(name for point in points for name in point))
     rows = {
         name: [
             (shown(point[name]) + (" (searched)" if name in known else "")) if name in point else _ABSENT
-            for point, known in zip(points, searched, strict=True)
+            for point, known in zip(points, found, strict=True)
         ]
         for name in names
     }

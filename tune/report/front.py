@@ -3,11 +3,11 @@
 from typing import Any
 
 from tune.objectives import best_figures, front, in_digits
+from tune.points import in_words
 from tune.recorded import Recorded
 from tune.report.colours import COLOURS, WINNER, WINNER_SIGN
 from tune.report.leader import leader
 from tune.report.section import Section, figure_html, new_figure, numbers, section, table
-from tune.summary import in_words
 from tune.trials import DEAD
 
 
@@ -21,7 +21,7 @@ def front_section(known: Recorded) -> Section | None:
     for trial in unbeaten:
         mark = f" ({'winner' if known.winner else 'best'})" if trial.number == best.number else ""
         figures = [in_digits(value) for value in best_figures(search, trial).values()]
-        rows.append([f"{trial.number}{mark}", *figures, in_words(known.experiment.space, trial)])
+        rows.append([f"{trial.number}{mark}", *figures, in_words(known.experiment.space, trial.hparams)])
     objectives = search.objectives or []
     columns = ["trial", *(f"{each.metric} ({each.mode})" for each in objectives), "HParams searched"]
     told = (

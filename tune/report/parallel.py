@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from tune.points import in_words
 from tune.recorded import Recorded
 from tune.report.axes import params, place, searched, ticks
 from tune.report.colours import STEPS
@@ -10,7 +11,6 @@ from tune.report.curves import chosen
 from tune.report.influence import importances_of
 from tune.report.section import Section, figure_html, label, new_figure, numbers, section
 from tune.space import Choice, Numeric
-from tune.summary import in_words
 from tune.trials import Trial, ranked
 
 Domain = Numeric | Choice
@@ -34,7 +34,9 @@ def parallel_section(known: Recorded) -> Section | None:
     drawn = ranked(drawn, search.maximize)
     best = drawn[0]
     value = (best.best(search.maximize) or (0, 0.0))[1]
-    described = f"The best trial, {best.number}, with {search.metric} {value:.4f}: {in_words(space, best)}. {words}"
+    described = (
+        f"The best trial, {best.number}, with {search.metric} {value:.4f}: {in_words(space, best.hparams)}. {words}"
+    )
     figure = figure_html(_figure(known, domains, drawn), described.strip())
     left_out = len(list(space.searched())) - len(domains)
     return section(

@@ -1,11 +1,12 @@
 """The result, before all else: how good the model is, the winner, and what they cost."""
 
 from tune.objectives import best_figures, in_digits
+from tune.points import of_use, searched, shown
 from tune.progress import duration
 from tune.recorded import Recorded
 from tune.report.leader import is_over, leader
 from tune.report.section import Section, facts, section
-from tune.summary import counts, hparams_in_effect, searched_of, shown, summary_of
+from tune.summary import counts, summary_of
 from tune.trials import Trial
 
 
@@ -90,12 +91,12 @@ def _cost(known: Recorded) -> dict[str, str]:
 
 
 def _hparams(known: Recorded, best: Trial) -> dict[str, str]:
-    searched = searched_of(known.experiment.space, best)
+    found = searched(known.experiment.space, best.hparams)
     whose = "the winner" if known.winner else f"trial {best.number}, the best so far"
-    rest = {name: shown(value) for name, value in hparams_in_effect(best).items() if name not in searched}
-    found = {name: shown(value) for name, value in searched.items()}
+    rest = {name: shown(value) for name, value in of_use(best.hparams).items() if name not in found}
+    told = {name: shown(value) for name, value in found.items()}
     return {
-        "searched": facts(f"HParams of {whose}, those that were searched", found) if found else "",
+        "searched": facts(f"HParams of {whose}, those that were searched", told) if told else "",
         "rest": facts("The others, the same in every trial" if found else f"HParams of {whose}", rest),
     }
 

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
+from tune.points import in_words
 from tune.recorded import Recorded
 from tune.report.colours import COLOURS
 from tune.report.section import Section, figure_html, new_figure, section, table
 from tune.rungs import Rungs
-from tune.summary import in_words
 from tune.trials import DEAD, Trial
 
 _NEAREST = 10  # of those stopped at a rung, in a table
@@ -124,7 +124,12 @@ def _row(rung: Rung) -> list[str]:
 def _nearest(known: Recorded, rung: Rung) -> tuple[str, Any]:
     few = rung.stopped[:_NEAREST]
     rows = [
-        [str(trial.number), f"{trial.values[rung.epoch]:.4f}", trial.reason, in_words(known.experiment.space, trial)]
+        [
+            str(trial.number),
+            f"{trial.values[rung.epoch]:.4f}",
+            trial.reason,
+            in_words(known.experiment.space, trial.hparams),
+        ]
         for trial in few
     ]
     title = f"Stopped at epoch {rung.epoch}: the best {len(few)} of {len(rung.stopped):,}"

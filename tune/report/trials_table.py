@@ -1,11 +1,12 @@
 """The trials, in a table; of thousands the best, and those that went wrong."""
 
 from tune.objectives import in_order
+from tune.points import in_words
 from tune.progress import duration
 from tune.recorded import Recorded
 from tune.report.colours import state_in_text
 from tune.report.section import Section, section, table
-from tune.summary import counts, in_words
+from tune.summary import counts
 from tune.trials import DEAD, Trial
 
 _ALL = 200  # trials, up to which every one has a row
@@ -33,5 +34,5 @@ def trials_section(known: Recorded) -> Section | None:
 def _row(known: Recorded, trial: Trial) -> list[object]:
     best = trial.best(known.experiment.search.maximize)
     value = f"{best[1]:.4f}" if best else "none"
-    words = in_words(known.experiment.space, trial)
+    words = in_words(known.experiment.space, trial.hparams)
     return [trial.number, state_in_text(trial.state), trial.epochs, value, duration(trial.seconds), words, trial.reason]
