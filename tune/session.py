@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -122,8 +123,8 @@ def _on_cluster(job: _Job, python: str | None, console: "Console") -> "tuple[Exp
     with resumable(begun=job.mode != "new") as work, cluster.connected(job.where.address, python) as nodes:
         job, share = _begun(job, nodes)
         work.begun = True
-        with job.directory.locked():
-            summary = _made(job, nodes, share, console)
+        with job.directory.locked(), ExitStack() as closing:
+            summary = _made(job, nodes, share, console, closing)
     from tune.summary import print_closing
 
     print_closing(summary, console)
@@ -149,18 +150,21 @@ def _begun(job: _Job, nodes: "list[Node]") -> "tuple[_Job, Share]":
     return replace(job, experiment=experiment), share
 
 
-def _made(job: _Job, nodes: "list[Node]", share: "Share", console: "Console") -> "Summary":
-    """Searches, makes the model and writes the report."""
+def _made(job: _Job, nodes: "list[Node]", share: "Share", console: "Console", closing: ExitStack) -> "Summary":
+    """Searches, makes the model and writes the report; `closing` ends what writes beside it."""
     from tune import cluster, images, ledger
     from tune.recorded import known_experiment
     from tune.report.page import write_report
     from tune.study_storage import Read
     from tune.summary import summary_of
+    from tune.wandb_final import final_run
+    from tune.wandb_process import writing
 
     experiment, directory, data = job.experiment, job.directory, job.data
     cluster.preflight(directory.place, nodes if job.where.address else [])  # else all is on this machine
     shared = images.share(data)
     tracked, record = _opened(job, console)
+    tracked = closing.enter_context(writing(tracked, partial(console.print, markup=False, soft_wrap=True)))
     if job.mode == "retrain":
         trials = _known(job, record)
     else:
@@ -172,6 +176,8 @@ def _made(job: _Job, nodes: "list[Node]", share: "Share", console: "Console") ->
     summary = summary_of(known_experiment(directory, experiment, Read(record.study)))
     write_report(summary)
     directory.publish()
+    if tracked.mode:
+        tracked.tell(final_run(summary))
     return summary
 
 
@@ -225,8 +231,6 @@ def _searched(
 
 def _known(job: _Job, record: "StudyRecord") -> "list[Trial]":
     """The trials of a search that is over. Raises ResumeError if it is not."""
-    from functools import partial
-
     from tune.checkpoints import Checkpoints
     from tune.errors import ResumeError
     from tune.objectives import in_order
