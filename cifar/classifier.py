@@ -48,7 +48,7 @@ class _Means(nn.Module):
         module.log_dict(values, on_step=False, on_epoch=True, logger=False, batch_size=1)
         by_epoch = {f"{name}_epoch": value for name, value in values.items()}
         fits = module.trainer.state.fn == TrainerFn.FITTING  # in which cifar.callbacks.LogEpochs logs all at once
-        module.log_dict(by_epoch, on_step=False, on_epoch=True, logger=not fits, batch_size=1)
+        module.log_dict(by_epoch, on_step=False, on_epoch=True, logger=False if fits else None, batch_size=1)
         if not self.steps or not module.loggers:
             return
         table = torch.stack([pair for _, pair in self.steps]).tolist()

@@ -70,9 +70,6 @@ class End:
     recalled: bool = False
 
 
-Message = "Begin | Row | Picture | End | FinalRun"
-
-
 class Runs:
     """Writes what it is told. say: hears at most one line, of the first trouble.
 
@@ -200,6 +197,7 @@ class Runs:
                 x_disable_meta=True,  # it would be that of this process
                 x_disable_machine_info=True,
                 x_disable_stats=True,
+                x_save_requirements=False,
                 init_timeout=_INIT_S,
                 finish_timeout=_FINISH_S,
                 finish_timeout_raises=True,
