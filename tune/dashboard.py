@@ -6,6 +6,7 @@ values of its trials, in which the search's own record would no longer be true.
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from importlib.util import find_spec
 from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -42,13 +43,13 @@ def dashboard(name: str, storage: str, study: str | None, host: str, port: int) 
     study: its database, where that is behind a password. Raises UserError if the package is missing, there is no
     such experiment or study, or nobody can listen there.
     """
-    try:
-        from optuna_dashboard import wsgi
-    except ImportError:
+    if find_spec("optuna_dashboard") is None:
         raise UserError(
             "dashboard needs optuna-dashboard, which is not installed; run pip install 'cifar-tune[dashboard]'"
-        ) from None
+        )
     read, copied = _study(name, storage, study)
+    from optuna_dashboard import wsgi  # which takes seconds
+
     kept = read.study._storage
     with _listening(host, port, _only_looking(wsgi(kept))) as server:
         if copied:

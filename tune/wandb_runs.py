@@ -137,6 +137,13 @@ class Runs:
         self.settle(at_once=True)
         for name in list(self._open):
             self._safely(lambda name=name: self._finish(name, {"state": "paused"}))  # type: ignore[misc]
+        self._safely(self._end_wandb)
+
+    def _end_wandb(self) -> None:
+        """Its own process, which has written everything then."""
+        import wandb
+
+        wandb.teardown()
 
     def _begin(self, message: Begin) -> None:
         if message.name not in self._begun:
