@@ -1,5 +1,6 @@
 """One session of an experiment: begun, gone on with, or its model made anew; from the files to the closing table."""
 
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -253,7 +254,8 @@ def _opening(job: _Job, share: "Share", ended: int) -> str:
     experiment = job.experiment
     again = f", {ended} of them ended before" if job.before else ""
     slots = f"in {share.slots} slot{'s' * (share.slots != 1)} of {share}"
-    return f"{experiment.name}: {experiment.trials} trials{again}, {slots}; {job.directory.place.uri}"
+    curves = f"tensorboard --logdir {shlex.quote(str(job.directory.trials))}"
+    return f"{experiment.name}: {experiment.trials} trials{again}, {slots}; {job.directory.place.uri}\ncurves: {curves}"
 
 
 def _retrained(

@@ -89,13 +89,10 @@ def final_run(summary: "Summary") -> FinalRun:
         "retrain_seconds": summary.retrain_seconds,
         "command": summary.again,
     }
-    mistakes = [
-        (
-            model / one["file"],
-            f"{classes[one['true']]}, taken for {classes[one['predicted']]} ({one['probability']:.1%})",
-        )
-        for one in test.mistakes
-    ]
+    mistakes = []
+    for one in test.mistakes:
+        true, predicted = classes[one["true"]], classes[one["predicted"]]
+        mistakes.append((model / one["file"], f"true {true}, predicted {predicted} ({one['probability']:.1%})"))
     return FinalRun(
         key=file_hash(model / "model.ckpt"),
         begin=run_of("final", "final", summary.trial.hparams, summary.trial.number, experiment.search.seed),

@@ -73,7 +73,7 @@ class End:
 class Runs:
     """Writes what it is told. say: hears at most one line, of the first trouble.
 
-    What goes wrong online is gone on with offline; what goes wrong three times is given up.
+    What goes wrong online goes on offline, in files that are whole by themselves; after three troubles it is given up.
     """
 
     def __init__(self, tracking: "Tracking", say: Callable[[str], None]) -> None:
@@ -83,6 +83,8 @@ class Runs:
         self._open: dict[str, Any] = {}
         self._begun: dict[str, Begin] = {}
         self._epochs: dict[str, int] = {}  # whose values have come
+        self._rows: dict[str, list[dict[str, float]]] = {}  # of runs that did not end
+        self._broken: set[str] = set()  # runs whose file may lack what was written last, so that all is written anew
         self._ending: dict[str, tuple[End, float]] = {}
         self._troubles = 0
 
@@ -112,7 +114,7 @@ class Runs:
             case Begin():
                 self._begin(message)
             case Row():
-                self._safely(lambda: self._run(message.name).log(message.values))
+                self._safely(lambda: self._log(message))
                 epoch = int(message.values.get("epoch", 0))
                 self._epochs[message.name] = max(epoch, self._epochs.get(message.name, 0))
             case Picture():
@@ -151,6 +153,10 @@ class Runs:
         self._begun[message.name] = message
         self._safely(lambda: self._run(message.name))
 
+    def _log(self, row: Row) -> None:
+        self._run(row.name).log(row.values)
+        self._rows.setdefault(row.name, []).append(row.values)
+
     def _draw(self, picture: Picture) -> None:
         import wandb
 
@@ -172,12 +178,17 @@ class Runs:
         run.summary.update(summary)
         run.finish(exit_code=code)
         del self._open[name]
+        self._rows.pop(name, None)
 
     def _run(self, name: str) -> Any:
         if name not in self._open:
             if len(self._open) >= _MOST_OPEN:  # it goes on in another file
                 self._open.pop(next(iter(self._open))).finish()
             self._open[name] = self._begun_run(self._begun.get(name) or Begin(name, "trial", {}))
+            if name in self._broken:
+                self._broken.discard(name)
+                for values in self._rows.get(name, []):
+                    self._open[name].log(values)
         run = self._open[name] = self._open.pop(name)  # the one used last is the last
         return run
 
@@ -236,7 +247,8 @@ class Runs:
 
         online, self._online = self._online, False
         self._troubles += 1
-        self._open.clear()  # what was written of them is on the disk
+        self._broken |= set(self._open)
+        self._open.clear()
         with suppress(Exception):
             wandb.teardown()
         if self._troubles == 1 and online:

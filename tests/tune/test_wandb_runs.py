@@ -107,7 +107,7 @@ def test_where_wandbs_process_dies_it_goes_on_in_another_and_says_so_once(write,
     (line,) = said
     assert line.endswith("; the search goes on, and W&B may lack some of it")
     run = wandb_runs(tmp_path / "wandb")["group/00000"]
-    assert run.values("val_loss_epoch")[2] == 0.5
+    assert {row["epoch"]: row["val_loss_epoch"] for row in run.rows} == {1: 1.0, 2: 0.5}
     assert run.summary["state"] == "completed"
 
 
@@ -135,15 +135,3 @@ def test_online_without_a_key_that_can_be_one_says_offline_and_goes_on(
     assert said == [f"W&B: {reason}, so runs are kept in {folder}; `wandb sync` uploads them"]
     (run,) = wandb_runs(folder).values()
     assert run.values("val_loss_epoch") == {1: 1.0, 2: 0.5}
-
-
-@pytest.mark.slow
-def test_a_server_that_is_not_there_says_offline_and_goes_on(write, wandb_runs, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "_INIT_S", 2)
-    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
-    (said,) = write(TRIAL, *CURVE, End("00000", "completed", "", 2), mode="online")
-    assert said.startswith("W&B: ")
-    assert said.endswith("`wandb sync` uploads them")
-    (run,) = wandb_runs(tmp_path / "wandb").values()
-    assert (run.values("val_loss_epoch"), run.summary["state"]) == ({1: 1.0, 2: 0.5}, "completed")
