@@ -5,13 +5,17 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
+from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
 
+from tune import experiment as experiments
 from tune.__main__ import main
+from tune.open_study import open_study
 
 pytest.importorskip("optuna_dashboard", reason="needs cifar-tune[dashboard]")
 
@@ -46,8 +50,8 @@ def serve(storage):
         assert process.returncode == 0
 
 
-def trials(url):
-    with urllib.request.urlopen(f"{url}/api/studies/0", timeout=30) as answer:
+def trials(url, study=0):
+    with urllib.request.urlopen(f"{url}/api/studies/{study}", timeout=30) as answer:
         return json.load(answer)["trials"]
 
 
@@ -57,20 +61,33 @@ def test_a_running_search_is_shown_as_it_gets_on_and_cannot_be_changed(begun, st
     journal = storage / "one" / "study.journal"
     before = journal.read_bytes()
     url = serve("one")
-    shown = {trial["number"]: len(trial["intermediate_values"]) for trial in trials(url)}
-    assert {number: epochs for number, epochs in shown.items() if epochs} == {
-        number: trial.epochs for number, trial in one.trials.items() if trial.epochs
-    }
+    assert sum(len(trial["intermediate_values"]) for trial in trials(url)) == 3
     for method, path in (("DELETE", "studies/0"), ("PUT", "studies/0/note"), ("POST", "trials/0/tell")):
-        request = urllib.request.Request(
-            f"{url}/api/{path}", b"{}", {"Content-Type": "application/json"}, method=method
-        )
+        request = urllib.request.Request(f"{url}/api/{path}", b"{}", method=method)
         with pytest.raises(urllib.error.HTTPError) as refused:
             urllib.request.urlopen(request, timeout=30)
         with refused.value as answer:
             assert answer.code == 403
             assert json.load(answer) == {"reason": "the study is only shown here: it is the record of a search"}
     assert journal.read_bytes() == before
+    one.run()
+    until = time.monotonic() + 20  # it looks again every two seconds
+    while sum(trial["state"] != "Running" for trial in trials(url)) < 4:
+        assert time.monotonic() < until
+        time.sleep(0.2)
+    curves = {trial["number"]: [one["value"] for one in trial["intermediate_values"]] for trial in trials(url)}
+    assert curves == {number: list(trial.values.values()) for number, trial in one.trials.items()}
+
+
+@pytest.mark.slow
+def test_a_study_in_a_database_is_shown_too(experiment, storage, serve):
+    url = f"sqlite:///{storage}/study.db"
+    one = replace(experiment("search.trials=2"), name="one")
+    directory = experiments.reserve(str(storage), "one")
+    experiments.begin(directory, one, "python -m tune.run", "f00d", study=url)
+    record, _ = open_study(one, directory, str(storage), url, "f00d")
+    record.propose(one.space)
+    assert [trial["number"] for trial in trials(serve("one"), 1)] == [0]
 
 
 def test_what_is_not_there_is_said_in_a_line(begun, storage):
