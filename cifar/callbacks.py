@@ -10,7 +10,7 @@ import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import EarlyStopping
-from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image, ImageDraw
 from torch import Tensor
 
@@ -162,6 +162,22 @@ class KeepValues(L.Callback):
         return next(filter(None, (not_finite(values, epoch) for epoch, values in self.values.items())), "")
 
 
+class LogEpochs(L.Callback):
+    """Logs an epoch's means to every logger: once, when all of them are known.
+
+    Lightning would log those of validation and of training apart, the latter after all callbacks: never, where one of
+    them ends the training.
+    """
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """After training and validation; epochs are counted from 1."""
+        known = trainer.callback_metrics
+        means = {f"{name}_epoch": known[name].item() for name in METRICS if name in known}
+        for logger in trainer.loggers:
+            logger.log_metrics({**means, "epoch": trainer.current_epoch + 1}, step=trainer.global_step - 1)
+            logger.save()
+
+
 class EndAfter(L.Callback):
     """Ends a training after an epoch, its learning rates being those of the whole one."""
 
@@ -234,7 +250,7 @@ class PredictionImages(L.Callback):
             if isinstance(logger, TensorBoardLogger):
                 pixels = np.asarray(picture)
                 logger.experiment.add_image("val_predictions", pixels, trainer.global_step, dataformats="HWC")
-            elif isinstance(logger, WandbLogger):
+            elif hasattr(logger, "log_image"):
                 logger.log_image("val_predictions", [picture], step=trainer.global_step)
 
 

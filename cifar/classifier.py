@@ -4,6 +4,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional
@@ -46,7 +47,8 @@ class _Means(nn.Module):
         values = {f"{self.stage}_loss": self.loss.compute(), f"{self.stage}_accuracy": self.accuracy.compute()}
         module.log_dict(values, on_step=False, on_epoch=True, logger=False, batch_size=1)
         by_epoch = {f"{name}_epoch": value for name, value in values.items()}
-        module.log_dict(by_epoch, on_step=False, on_epoch=True, batch_size=1)
+        fits = module.trainer.state.fn == TrainerFn.FITTING  # in which cifar.callbacks.LogEpochs logs all at once
+        module.log_dict(by_epoch, on_step=False, on_epoch=True, logger=False if fits else None, batch_size=1)
         if not self.steps or not module.loggers:
             return
         table = torch.stack([pair for _, pair in self.steps]).tolist()

@@ -20,6 +20,7 @@ from cifar.averaging import Averages
 from cifar.callbacks import (
     FollowHParams,
     KeepMistakes,
+    LogEpochs,
     Mistake,
     PredictionImages,
     SeedEpochs,
@@ -222,7 +223,7 @@ def _trainer(
 ) -> L.Trainer:
     standard: list[L.Callback] = [SeedEpochs(seed), StopAtNonFinite()]
     if loggers:
-        standard.append(LearningRateMonitor(logging_interval="step"))
+        standard += [LearningRateMonitor(logging_interval="step"), LogEpochs()]
     if config.compile:
         standard.append(CountCompiling())
     if config.prediction_images and validate:

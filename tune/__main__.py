@@ -184,5 +184,19 @@ def report(names: tuple[str, ...], storage: str, output: Path | None) -> None:
         click.echo(write(names, storage, output))
 
 
+@main.command()
+@click.argument("name")
+@click.option("--storage", default="experiments", show_default=True, help="Folder or URI of the experiments.")
+@click.option("--study", metavar="URL", help="Database of the study, where it is behind a password.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all.")
+@click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0 for a free one.")
+def dashboard(name: str, storage: str, study: str | None, host: str, port: int) -> None:
+    """Open optuna-dashboard on the study of experiment NAME, which may be running. Only for looking."""
+    from tune.dashboard import dashboard as serve
+
+    with exit_status():
+        serve(name, storage, study, host, port)
+
+
 if __name__ == "__main__":
     main(prog_name="python -m tune")

@@ -47,6 +47,14 @@ class ExperimentDir:
         return self.remote or open_storage(str(self.path))
 
     @property
+    def storage(self) -> str:
+        """Where it is, as --storage takes it, less secrets."""
+        if self.remote is None:
+            return str(self.path.parent)
+        path, mark, query = self.remote.uri.partition("?")
+        return f"{path.rpartition('/')[0]}{mark}{query}"
+
+    @property
     def spec(self) -> Path:
         """The resolved experiment file."""
         return self.path / "experiment.yaml"

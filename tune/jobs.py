@@ -15,6 +15,7 @@ from tune.experiment import ExperimentDir
 from tune.images import SharedImages
 from tune.spec import Experiment
 from tune.storage_trouble import is_storage_trouble
+from tune.tracker import note_ended
 from tune.tracking import Tracking
 from tune.trainings import Job, Result
 
@@ -62,6 +63,7 @@ def run_jobs(
                     result = _failed(error, directory)
                 except RayError as error:
                     result = {"failed": f"its process died ({first_line(error)})", "traceback": ""}
+                note_ended(job, result, experiment, directory.trials, tracking)
                 done(job, result)
     finally:
         for left in running:

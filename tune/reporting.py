@@ -27,10 +27,7 @@ class ReportEpochs(TuneReportCheckpointCallback):
         self._since = time.monotonic()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Reports. A trial that then stops or pauses gets no further, so its curves are brought up to date before."""
-        means = {name: float(value) for name, value in trainer.callback_metrics.items() if name.endswith("_epoch")}
-        for logger in trainer.loggers:
-            logger.log_metrics({**means, "epoch": trainer.current_epoch}, step=trainer.global_step - 1)
+        """Reports. A trial that then stops or pauses gets no further."""
         pl_module.log(EPOCH, float(trainer.current_epoch + 1), logger=False)
         super().on_train_epoch_end(trainer, pl_module)
 

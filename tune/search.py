@@ -29,6 +29,7 @@ from tune.spec import Experiment
 from tune.storage import probe
 from tune.storage_trouble import is_storage_trouble
 from tune.study import StudyRecord
+from tune.tracker import Tracker
 from tune.tracking import Tracking
 from tune.trainable import TrialTask, train_trial
 from tune.trials import Trial
@@ -141,8 +142,16 @@ def search(
     the search can be resumed after both.
     """
     slots = slots_now(experiment.resources, share)
-    conductor = Conductor(experiment, record, directory.place, slots, progress.update, progress.say)
+    tracker = Tracker(experiment, directory.trials, tracking, progress.say)
+
+    def told(trial: Trial) -> None:
+        progress.update(trial)
+        tracker.update(trial)
+
+    conductor = Conductor(experiment, record, directory.place, slots, told, progress.say)
     progress.recall(conductor.trials.values(), conductor.limits)
+    for trial in conductor.trials.values():
+        tracker.update(trial, recalled=True)
     recorder = Recorder(conductor, directory, shares_gpu=0 < share.gpus < 1)
     try:
         with graceful(conductor.interrupt, progress.say) as stopped:
@@ -157,6 +166,7 @@ def search(
             raise
     finally:
         conductor.close()
+        tracker.close()
         recorder.publish()
     if conductor.trouble:
         reason = (str(conductor.trouble).strip().splitlines() or ["for no reason given"])[0]

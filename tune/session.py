@@ -2,8 +2,9 @@
 
 import shlex
 import time
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -122,8 +123,8 @@ def _on_cluster(job: _Job, python: str | None, console: "Console") -> "tuple[Exp
     with resumable(begun=job.mode != "new") as work, cluster.connected(job.where.address, python) as nodes:
         job, share = _begun(job, nodes)
         work.begun = True
-        with job.directory.locked():
-            summary = _made(job, nodes, share, console)
+        with job.directory.locked(), ExitStack() as closing:
+            summary = _made(job, nodes, share, console, closing)
     from tune.summary import print_closing
 
     print_closing(summary, console)
@@ -149,8 +150,8 @@ def _begun(job: _Job, nodes: "list[Node]") -> "tuple[_Job, Share]":
     return replace(job, experiment=experiment), share
 
 
-def _made(job: _Job, nodes: "list[Node]", share: "Share", console: "Console") -> "Summary":
-    """Searches, makes the model and writes the report."""
+def _made(job: _Job, nodes: "list[Node]", share: "Share", console: "Console", closing: ExitStack) -> "Summary":
+    """Searches, makes the model and writes the report; `closing` ends what writes beside it."""
     from tune import cluster, images, ledger
     from tune.next_experiment import write_next
     from tune.recorded import known_experiment
@@ -158,11 +159,14 @@ def _made(job: _Job, nodes: "list[Node]", share: "Share", console: "Console") ->
     from tune.report.page import write_report
     from tune.study_storage import Read
     from tune.summary import summary_of
+    from tune.wandb_final import final_run
+    from tune.wandb_process import writing
 
     experiment, directory, data = job.experiment, job.directory, job.data
     cluster.preflight(directory.place, nodes if job.where.address else [])  # else all is on this machine
     shared = images.share(data)
     tracked, record = _opened(job, console)
+    tracked = closing.enter_context(writing(tracked, partial(console.print, markup=False, soft_wrap=True)))
     if job.mode == "retrain":
         trials = _known(job, record)
     else:
@@ -177,6 +181,8 @@ def _made(job: _Job, nodes: "list[Node]", share: "Share", console: "Console") ->
     write_card(summary)
     write_next(known)
     directory.publish()
+    if tracked.mode:
+        tracked.tell(final_run(summary))
     return summary
 
 

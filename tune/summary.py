@@ -221,6 +221,13 @@ def quoted(path: Path) -> str:
     return shlex.quote(str(path))
 
 
+def dashboard_command(directory: ExperimentDir, study: str) -> str:
+    """What opens optuna-dashboard on a study. study: the journal's path, or the database's URL less its password."""
+    database = f" --study {shlex.quote(study)}" if ":***@" in study else ""
+    where = f"{shlex.quote(directory.path.name)} --storage {shlex.quote(directory.storage)}"
+    return f"python -m tune dashboard {where}{database}"
+
+
 def print_closing(summary: Summary, console: Console) -> None:
     """What a run prints last."""
     experiment, directory = summary.experiment, summary.directory
@@ -253,7 +260,7 @@ def print_closing(summary: Summary, console: Console) -> None:
     commands = [
         f"python -m cifar.predict --model {quoted(directory.model)} {quoted(directory.model / 'example.png')}",
         f"tensorboard --logdir {quoted(directory.trials)}",
-        f"optuna-dashboard {shlex.quote(summary.study)}    # pip install optuna-dashboard",
+        dashboard_command(directory, summary.study),
         next_command(directory, experiment.name),
     ]
     console.print(table)

@@ -1,45 +1,55 @@
-"""Loggers of one training: TensorBoard files always, W&B if asked for."""
+"""Where a training's curves go: to TensorBoard's files always, to W&B if asked for."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
 
-from cifar.hparams import HParams
 from tune.sections import TrackingConfig
+from tune.wandb_runs import Begin, JobType
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
 
 
+class Sink(Protocol):
+    """What takes messages for W&B, at once and without errors."""
+
+    def put(self, message: Any) -> None: ...
+
+
 @dataclass(frozen=True)
 class Tracking:
-    """Where W&B's runs of an experiment go; mode None: nowhere. token: of the experiment, in the ids of its runs."""
+    """Where W&B's runs of an experiment go; mode None: nowhere. token: of the experiment, in the ids of its runs.
+
+    sink: the process that writes them, once it is there.
+    """
 
     group: str
     project: str
     mode: str | None
     directory: str
     token: str = ""
+    sink: Sink | None = None
+
+    def tell(self, message: Any) -> None:
+        """Hands a message of tune.wandb_runs on, if anybody wants it."""
+        if self.sink is not None:
+            self.sink.put(message)
 
 
 def resolve(config: TrackingConfig, group: str, directory: Path) -> tuple[Tracking, str]:
     """The tracking of an experiment, and a line for the user where it is not what was asked for."""
     asked = config.wandb or os.environ.get("WANDB_MODE", "off")
     mode = asked if asked in {"online", "offline"} else None
-    note = ""
-    if mode == "online":
-        import wandb
-
-        if not wandb.api.api_key:
-            mode, note = (
-                "offline",
-                f"W&B: no API key, so runs are kept in {directory}; `wandb sync` uploads them",
-            )
-    return Tracking(group, config.project, mode, str(directory), _token(directory) if mode else ""), note
+    try:
+        return Tracking(group, config.project, mode, str(directory), _token(directory) if mode else ""), ""
+    except OSError as error:
+        note = f"W&B: {directory} cannot be written ({error.strerror}), so nothing is logged to W&B"
+        return Tracking(group, config.project, None, str(directory)), note
 
 
 def _token(directory: Path) -> str:
@@ -51,9 +61,14 @@ def _token(directory: Path) -> str:
     return file.read_text(encoding="utf-8")
 
 
+def run_of(name: str, job_type: JobType, hparams: Mapping[str, Any], trial: int, seed: int) -> Begin:
+    """What is known of a training when it begins. trial: whose HParams they are."""
+    return Begin(name, job_type, {**hparams, "trial": trial, "seed": seed})
+
+
 @contextmanager
-def loggers(tracking: Tracking | None, name: str, folder: Path, hparams: HParams) -> Iterator[list["Logger"]]:
-    """The loggers of the training `name`, with its HParams logged; closed at the end, however that comes.
+def loggers(tracking: Tracking | None, run: Begin, folder: Path) -> Iterator[list["Logger"]]:
+    """The loggers of a training, with its HParams logged; closed at the end, however that comes.
 
     tracking: None in a process whose training another one logs.
     """
@@ -62,37 +77,16 @@ def loggers(tracking: Tracking | None, name: str, folder: Path, hparams: HParams
         return
     from lightning.pytorch.loggers import TensorBoardLogger
 
-    made: list[Logger] = [TensorBoardLogger(str(folder), name="", version="")]
-    if tracking.mode is not None:
-        made.append(_wandb(tracking, name))
+    curves = TensorBoardLogger(str(folder), name="", version="")
+    curves.hparams.update(run.config)  # as a file; the HParams tab is the driver's
+    made: list[Logger] = [curves]
+    if tracking.sink is not None:
+        from tune.wandb_logger import HandsOn
+
+        tracking.tell(run)
+        made.append(HandsOn(tracking, run.name))
     try:
-        for logger in made:
-            logger.log_hyperparams(hparams.model_dump())
         yield made
     finally:
         for logger in made:
             logger.finalize("success")
-        if tracking.mode is not None:
-            import wandb
-
-            wandb.finish()
-
-
-def _wandb(tracking: Tracking, name: str) -> Any:
-    import wandb
-    from lightning.pytorch.loggers import WandbLogger
-
-    Path(tracking.directory).mkdir(parents=True, exist_ok=True)
-    online = tracking.mode != "offline"
-    run = wandb.init(
-        id=f"{tracking.token}-{name}",
-        resume="allow" if online else None,  # offline, the runs of one id become one when they are uploaded
-        project=tracking.project,
-        group=tracking.group,
-        name=f"{tracking.group}/{name}",
-        job_type="final" if name == "final" else "trial",
-        dir=tracking.directory,
-        mode="online" if online else "offline",
-        settings=wandb.Settings(silent=True, console="off"),
-    )
-    return WandbLogger(experiment=run)

@@ -2,7 +2,7 @@
 
 import gc
 from collections.abc import Iterator
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -18,7 +18,7 @@ from cifar.hparams import HParams
 from cifar.sources import TrainingData
 from tune.images import SharedImages
 from tune.storage import Storage
-from tune.tracking import Tracking, loggers
+from tune.tracking import Tracking, loggers, run_of
 from tune.trials import CHECKPOINT_FILE, DIVERGED, EPOCH
 
 CLOSING_S = 60  # for a stopped training to close its files
@@ -89,8 +89,8 @@ def _train(config: dict[str, Any], task: TrialTask) -> None:
     name = trial_name(config["number"])
     data = ImageDataModule(task.data, training_data(task.images), hparams.batch_size)
     measured = costs(hparams, data, task.trainer, task.objectives)
-    tracked: Any = nullcontext([]) if config["audit"] else loggers(task.tracking, name, task.folder / name, hparams)
-    with tracked as made:
+    run = run_of(name, "trial", config["hparams"], config["number"], task.seed)
+    with loggers(None if config["audit"] else task.tracking, run, task.folder / name) as made:
         for checkpoint in _candidates(config["checkpoints"], task.place):
             try:
                 fit(

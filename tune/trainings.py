@@ -13,7 +13,8 @@ from tune.averaging import Start
 from tune.experiment import ExperimentDir
 from tune.sections import AVERAGES, RetrainConfig, SearchConfig
 from tune.spec import Experiment
-from tune.tracking import Tracking, loggers
+from tune.tracking import Tracking, loggers, run_of
+from tune.wandb_runs import Begin
 
 if TYPE_CHECKING:
     from cifar.sources import TrainingData
@@ -47,9 +48,19 @@ class Repeat:
         return f"finalist {self.trial} seed {self.seed}"
 
     @property
+    def name(self) -> str:
+        """Of its folder among the trials', and in W&B."""
+        return f"{self.trial:05d}-seed-{self.seed}"
+
+    @property
+    def run(self) -> Begin:
+        """What W&B is told when it begins."""
+        return run_of(self.name, "finalist", self.hparams, self.trial, self.seed)
+
+    @property
     def file(self) -> str:
         """Its last weights, in the experiment directory."""
-        return f"{FINALISTS}/{self.trial:05d}-seed-{self.seed}.ckpt"
+        return f"{FINALISTS}/{self.name}.ckpt"
 
     def train(
         self, experiment: Experiment, data: "TrainingData", directory: ExperimentDir, tracking: Tracking
@@ -63,9 +74,8 @@ class Repeat:
         hparams = HParams(**self.hparams)
         module = ImageDataModule(experiment.data, data, hparams.batch_size)
         keep = KeepValues()
-        name = f"{self.trial:05d}-seed-{self.seed}"
         try:
-            with loggers(tracking, name, directory.trials / name, hparams) as made:
+            with loggers(tracking, self.run, directory.trials / self.name) as made:
                 model = fit(
                     hparams,
                     module,

@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from cifar.errors import first_line
 from cifar.hparams import HParams
@@ -13,8 +13,9 @@ from tune.experiment import ExperimentDir, whole, write_text
 from tune.last_mile import Winner
 from tune.ledger import Reading, file_hash, read, readings, second_reading
 from tune.spec import Experiment
-from tune.tracking import Tracking, loggers
+from tune.tracking import Tracking, loggers, run_of
 from tune.trainings import tail_learning_rate
+from tune.wandb_runs import Begin, End, JobType
 
 if TYPE_CHECKING:
     from cifar.classifier import ImageClassifier
@@ -111,12 +112,12 @@ def train_model(
     hparams, way, plan = HParams(**winner.trial.hparams), winner.way, experiment.retrain
     module = ImageDataModule(experiment.data, data, hparams.batch_size, everything=plan.on == "train+validation")
     if way.start == "scratch":
-        model = _trained_afresh(experiment, hparams, winner.epochs, module, directory, tracking, say, parallel)
+        model = _trained_afresh(experiment, winner, module, directory, tracking, say, parallel)
     else:
         with directory.place.opened(winner.trial.winning_file(experiment.search.maximize)) as file:
             model = load(file)
     if way.lr_schedule != "none":
-        with loggers(tracking, "final", directory.model / "tensorboard", hparams) as made:
+        with loggers(tracking, _run("final", experiment, winner), directory.model / "tensorboard") as made:
             averages = go_on(
                 model,
                 module,
@@ -142,8 +143,7 @@ def train_model(
 
 def _trained_afresh(
     experiment: Experiment,
-    hparams: HParams,
-    epochs: int,
+    winner: Winner,
     module: "ImageDataModule",
     directory: ExperimentDir,
     tracking: Tracking | None,
@@ -153,17 +153,27 @@ def _trained_afresh(
     from cifar.callbacks import EndAfter, TellEpochs
     from cifar.train import fit
 
-    with loggers(tracking, "afresh", directory.model / "tensorboard" / "afresh", hparams) as made:
-        return fit(
-            hparams,
+    run = _run("afresh", experiment, winner)
+    with loggers(tracking, run, directory.model / "tensorboard" / "afresh") as made:
+        model = fit(
+            HParams(**winner.trial.hparams),
             module,
             experiment.trainer,
             max_epochs=experiment.scheduler.max_epochs,
             seed=experiment.search.seed,
             loggers=made,
-            callbacks=[TellEpochs("training afresh", say), EndAfter(epochs)],
+            callbacks=[TellEpochs("training afresh", say), EndAfter(winner.epochs)],
             parallel=parallel,
         )
+    if tracking is not None:
+        tracking.tell(End(run.name, "completed", "", winner.epochs))
+    return model
+
+
+def _run(name: Literal["afresh", "final"], experiment: Experiment, winner: Winner) -> Begin:
+    """A training of the winner, as W&B is told of it."""
+    job: JobType = "final" if name == "final" else "retrain"
+    return run_of(name, job, winner.trial.hparams, winner.trial.number, experiment.search.seed)
 
 
 def finish_model(
@@ -191,7 +201,8 @@ def finish_model(
         figures = Evaluation(**known.figures)
     else:
         say("evaluating")
-        with loggers(tracking, "final", directory.model / "tensorboard", HParams(**winner.trial.hparams)) as made:
+        unheard = replace(tracking, sink=None)  # W&B is told all of it at once, with the report
+        with loggers(unheard, _run("final", experiment, winner), directory.model / "tensorboard") as made:
             figures = evaluate(experiment, model, data, directory, _made_from(experiment, winner), before, made)
     say("exporting")
     difference, onnx_error = _export(model, data, directory.model / "model.onnx")

@@ -2,46 +2,15 @@
 
 import json
 import signal
-import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from wandb.proto.wandb_internal_pb2 import Record
 
 TINY = ("data.limit=400", "retrain.epochs=1", "scheduler.max_epochs=3", "trainer.log_every_n_steps=5")
 SPACES = Path(__file__).parents[2] / "search_spaces"
-
-
-def log_records(content: bytes) -> Iterator[bytes]:
-    """The records of a LevelDB log, which W&B's files are behind a header of 7 bytes: blocks of 32 KiB with pieces
-    of (checksum 4, length 2, type 1), type 1 whole, 2 first, 3 middle, 4 last."""
-    position, parts = 7, b""
-    while position + 7 <= len(content):
-        if (left := 32768 - position % 32768) < 7:
-            position += left
-            continue
-        length, kind = struct.unpack_from("<HB", content, position + 4)
-        parts += content[position + 7 : position + 7 + length]
-        position += 7 + length
-        if kind in (1, 4):
-            yield parts
-            parts = b""
-
-
-def wandb_file(file: Path) -> tuple[str, str, set[str]]:
-    """Group and name of a run, and the names of what it logged."""
-    group, name, keys = "", "", set()
-    for data in log_records(file.read_bytes()):
-        record = Record()
-        record.ParseFromString(data)
-        if record.HasField("run"):
-            group, name = record.run.run_group, record.run.display_name
-        keys |= {item.key or ".".join(item.nested_key) for item in record.history.item}
-    return group, name, keys
 
 
 def test_more_gpus_than_the_cluster_has_are_refused_at_once(search, folder):
@@ -163,18 +132,3 @@ def test_two_searches_of_one_seed_give_the_same_values(search, folder, study):
         (folder / "experiments" / name / "model" / "metrics.json").read_text() for name in ("first", "second")
     )
     assert first_model == second_model
-
-
-def test_wandb_offline_keeps_a_run_a_trial_and_the_final_one_without_a_key(search, folder):
-    done = search("quickstart.yaml", *TINY, "search.trials=3", WANDB_MODE="offline")
-    assert done.code == 0, done.err
-    runs = list((folder / "experiments" / "test" / "wandb" / "wandb").glob("offline-run-*/run-*.wandb"))
-    assert len({run.name for run in runs}) == 4, "a trial that pauses goes on in the run of the same id"
-    told = [wandb_file(run) for run in runs]
-    assert {group for group, _, _ in told} == {"test"}
-    assert {name for _, name, _ in told} == {"test/00000", "test/00001", "test/00002", "test/final"}
-    logged: dict[str, set[str]] = {}
-    for _, name, keys in told:
-        logged.setdefault(name, set()).update(keys)
-    assert {"train_loss_epoch", "val_accuracy_epoch"} <= logged["test/00000"]
-    assert {"test_loss_epoch", "test_accuracy_epoch"} <= logged["test/final"]

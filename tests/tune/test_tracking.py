@@ -23,6 +23,7 @@ def no_wandb(monkeypatch, tmp_path):
         ("off", "offline", None),
         ("offline", None, "offline"),
         ("offline", "disabled", "offline"),
+        ("online", None, "online"),
     ],
 )
 def test_wandb_is_off_unless_the_spec_or_the_environment_asks(asked, environment, mode, monkeypatch, tmp_path):
@@ -39,13 +40,9 @@ def test_a_resumed_search_goes_on_in_the_same_runs(tmp_path):
     assert resolve(TrackingConfig(wandb="offline"), "name", tmp_path / "second")[0].token != first.token
 
 
-def test_online_without_a_key_says_offline_and_goes_on(tmp_path):
-    tracking, note = resolve(TrackingConfig(wandb="online"), "name", tmp_path)
-    assert tracking.mode == "offline"
-    assert note == f"W&B: no API key, so runs are kept in {tmp_path}; `wandb sync` uploads them"
-
-
-def test_online_with_a_key_is_online(monkeypatch, tmp_path):
-    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-    tracking, note = resolve(TrackingConfig(wandb="online"), "name", tmp_path)
-    assert (tracking.mode, note) == ("online", "")
+def test_a_folder_that_cannot_be_written_costs_wandb_only(tmp_path):
+    (tmp_path / "file").touch()
+    folder = tmp_path / "file" / "wandb"
+    tracking, note = resolve(TrackingConfig(wandb="offline"), "name", folder)
+    assert tracking.mode is None
+    assert note == f"W&B: {folder} cannot be written (Not a directory), so nothing is logged to W&B"
