@@ -47,6 +47,11 @@ class Repeat:
         return f"finalist {self.trial} seed {self.seed}"
 
     @property
+    def title(self) -> str:
+        """By which Ray shows it."""
+        return f"finalist, trial {self.trial} again, seed {self.seed}"
+
+    @property
     def file(self) -> str:
         """Its last weights, in the experiment directory."""
         return f"{FINALISTS}/{self.trial:05d}-seed-{self.seed}.ckpt"
@@ -117,6 +122,11 @@ class Tail:
             f"tail of {self.trial} from {start}, {self.lr_schedule}, {self.epochs} epochs, "
             f"learning_rate {self.learning_rate:g}, seed {self.seed}"
         )
+
+    @property
+    def title(self) -> str:
+        """By which Ray shows it."""
+        return f"{self.lr_schedule} tail of trial {self.trial} from {self.start}, seed {self.seed}"
 
     def train(
         self, experiment: Experiment, data: "TrainingData", directory: ExperimentDir, tracking: Tracking
