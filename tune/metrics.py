@@ -65,7 +65,7 @@ class Metrics:
 
     def reported(self, number: int, report: Mapping[str, Any]) -> None:
         """What a trial said of its latest epoch."""
-        if EPOCH_SECONDS in report:
+        if EPOCH_SECONDS in report and number in self.standing.trials:
             place = self._places.get(number) or self._free_place()
             self._places[number] = place
             self._reports[place] = (float(report[EPOCH_SECONDS]), float(report.get(GPU_MEMORY, 0.0)))
