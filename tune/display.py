@@ -39,14 +39,19 @@ def clean(text: str) -> str:
     return "".join(character if character.isprintable() else " " for character in text)
 
 
-def about(seconds: float) -> str:
-    """An estimate of what is left, and when that will be: 'about 3 min 20 s, until 14:05'."""
+def about(seconds: float, runs: bool = True) -> str:
+    """An estimate of what is left, and when that will be if it runs: 'about 3 min 20 s, until 14:05'."""
+    if not runs:
+        return f"about {duration(seconds)}"
     until = datetime.now() + timedelta(seconds=seconds)
     return f"about {duration(seconds)}, until {until.strftime('%a %H:%M' if seconds > _FAR_S else '%H:%M')}"
 
 
-def search_rows(standing: Standing, *, goes_on: bool = True) -> list[Row]:
-    """How far the search is towards each of its limits, what is busy, what is best. goes_on: whether it is not over."""
+def search_rows(standing: Standing, *, over: bool = False, runs: bool = True) -> list[Row]:
+    """How far the search is towards each of its limits, what is busy, what is left, what is best.
+
+    over: whether nothing is left; runs: whether it is being gone on with.
+    """
     rows = [_goal_row(goal, standing.experiment.search) for goal in standing.goals()]
     told = {row.label for row in rows}
     rows.insert(1, Row("", ", ".join(f"{count} {state}" for state, count in standing.states.items()) or "none yet"))
@@ -54,10 +59,11 @@ def search_rows(standing: Standing, *, goes_on: bool = True) -> list[Row]:
         rows.insert(2, Row("epochs", f"{standing.epochs}"))
     if "time" not in told:
         rows.insert(3, Row("time", duration(standing.elapsed)))
-    if goes_on:
+    if not over and runs:
         slots = max(standing.slots or 0, standing.busy)
         rows.append(Row("slots", f"{standing.busy} of {slots} busy" if standing.slots else f"{standing.busy} busy"))
-        rows.append(Row("left", _left(standing)))
+    if not over:
+        rows.append(Row("left", _left(standing, runs)))
     return [*rows, *_best_rows(standing)]
 
 
@@ -77,12 +83,13 @@ def _goal_row(goal: Goal, search: SearchConfig) -> Row:
     return Row("target", f"{search.metric} {side} {goal.of:g}, so far {reached}")
 
 
-def _left(standing: Standing) -> str:
+def _left(standing: Standing, runs: bool) -> str:
     seconds, each = standing.seconds_left(), standing.epoch_seconds
     if seconds is None or each is None:
         return "not known before the first epoch"
-    left = standing.epochs_left()
-    return f"{about(seconds)} ({left} epoch{'s' * (left != 1)} of {_short(each)})"
+    if not (left := standing.epochs_left()):
+        return "nothing"
+    return f"{about(seconds, runs)} ({left} epoch{'s' * (left != 1)} of {_short(each)})"
 
 
 def _short(seconds: float) -> str:
@@ -107,11 +114,13 @@ def best_in_words(search: SearchConfig, trial: Trial) -> str:
     return f"{search.metric} {value:.4f}{others} (trial {trial.number}, epoch {epoch})"
 
 
-def mile_rows(plan: Sequence[Stage], seconds: float | None, gone: float | None) -> list[Row]:
+def mile_rows(
+    plan: Sequence[Stage], seconds: float | None, gone: float | None = None, *, runs: bool = True
+) -> list[Row]:
     """How far the last mile is. seconds: that are left; gone: that it took so far; None if unknown."""
     rows = [Row(stage.name, f"{stage.done} of {stage.of} trained", stage.done / stage.of) for stage in plan]
     rows += [Row("time", duration(gone))] if gone is not None else []
-    return [*rows, Row("left", about(seconds))] if seconds is not None else rows
+    return [*rows, Row("left", about(seconds, runs))] if seconds is not None else rows
 
 
 def ended(trial: Trial, search: SearchConfig) -> str:
@@ -126,7 +135,7 @@ def ended(trial: Trial, search: SearchConfig) -> str:
 def in_a_line(standing: Standing) -> str:
     """All of it in short, for where lines are all that there is."""
     parts = [f"{standing.ended} of {standing.planned} trials ended", f"{standing.busy} running"]
-    parts += [f"{standing.epochs} epochs", f"{duration(standing.elapsed)} gone"]
+    parts += [f"{standing.epochs} epoch{'s' * (standing.epochs != 1)}", f"{duration(standing.elapsed)} gone"]
     if (seconds := standing.seconds_left()) is not None:
         parts.append(f"{about(seconds)} left")
     if standing.best:

@@ -12,11 +12,12 @@ from cifar.errors import UserError
 from tune import yaml_file
 from tune.display import clean
 from tune.errors import ResumeError
-from tune.overview import overview
+from tune.experiment import ExperimentDir
+from tune.overview import moment, overview
 from tune.recorded import names
-from tune.resume import reopen
 from tune.spec import RECORD
 from tune.standing import duration
+from tune.storage import open_storage
 
 
 def choose(storage: str) -> tuple[str, str]:
@@ -30,12 +31,13 @@ def choose(storage: str) -> tuple[str, str]:
         raise ResumeError(f"status: no experiment has begun in {storage}; name another --storage, or begin one")
     if len(known) == 1:
         return known[0], ""
-    found = []
+    where, found = open_storage(storage), []
     for name in known:
-        with suppress(UserError):
-            directory = reopen(storage, name, "status", read_only=True, light=True)
-            provenance = yaml_file.read(directory.spec)[0].get(RECORD, {})
+        with suppress(UserError, OSError), where.opened(f"{name}/experiment.yaml") as file:
+            provenance = yaml_file.read(file)[0].get(RECORD, {})
             sessions = [provenance, *provenance.get("resumed", [])]
+            remote = None if where.local else where.child(name)
+            directory = ExperimentDir(where.local / name if where.local else file.parent, remote)
             found.append((directory.is_locked(), str(sessions[-1].get("started", "")), name))
     if not found:
         raise ResumeError(f"status: none of {len(known)} experiments in {storage} can be read; name one to hear why")
@@ -98,7 +100,7 @@ def _cells(told: dict[str, Any]) -> dict[str, str]:
         "best": f"{best['value']:.4f}" if best else "",
         "test": f"{test['accuracy']:.2%}" if test else "",
         "time": duration(told["search_seconds"] + told["retrain_seconds"]),
-        "began": told["began"].partition("+")[0].replace("T", " ")[:16],
+        "began": moment(told["began"]),
     }
 
 

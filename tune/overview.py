@@ -39,7 +39,8 @@ class Overview:
         limits = Limits(search, elapsed)
         if search.patience is not None:
             limits.recall(known.trials)
-        limits.reason = known.ended_because
+        if not any(trial.state in {"running", "paused"} for trial in known.trials):  # else it is being extended
+            limits.reason = known.ended_because
         standing = Standing(known.experiment, known.slots, limits, elapsed)
         standing.recall(known.trials)
         return standing
@@ -57,6 +58,11 @@ class Overview:
         """Whether the search is over."""
         live = self.standing.counts["running"] + self.standing.counts["paused"]
         return not live and (self.standing.ended >= self.standing.planned or bool(self.known.ended_because))
+
+    @property
+    def ended_because(self) -> str:
+        """Which limit ended the search, once it is over; empty where none did."""
+        return self.known.ended_because if self.searched else ""
 
     @property
     def made(self) -> bool:
@@ -82,12 +88,20 @@ class Overview:
         return stages(self.known.experiment, self.known.trials, self.known.results, made=self.state == "finished")
 
     @property
+    def _seconds_left(self) -> float | None:
+        if not self.searched:
+            return self.standing.seconds_left()
+        return seconds_left(self.stages, self.known.results, self.known.slots, self.standing.epoch_seconds)
+
+    @property
     def goes_on(self) -> str:
         """The command that goes on with what was interrupted; empty where nothing was."""
         if self.state != "interrupted":
             return ""
         if self.searched and not self.stages:  # no trial gave anything
-            where = self.known.directory.place.uri.removesuffix(f"/{self.known.name}")
+            uri = self.known.directory.place.uri
+            path, mark, options = uri.partition("?") if self.known.directory.remote else (uri, "", "")
+            where = f"{path.rpartition('/')[0]}{mark}{options}"
             return shlex.join(["python", "-m", "tune", "retry", self.known.name, "--storage", where])
         provenance = self.known.provenance
         return resuming([provenance, *provenance.get("resumed", [])][-1].get("command", ""))
@@ -100,19 +114,20 @@ class Overview:
     def title(self) -> str:
         """Name and state."""
         part = "" if self.state == "finished" else f", in the {'last mile' if self.searched else 'search'}"
-        return f"{self.known.name}: {self.state}{part}"
+        elsewhere = self.state == "interrupted" and self.known.directory.remote is not None
+        return f"{self.known.name}: {self.state}{' (or run by another machine)' * elsewhere}{part}"
 
     def rows(self) -> list[Row]:
         """What there is to tell, whatever the state."""
-        rows = search_rows(self.standing, goes_on=self.state != "finished" and not self.searched)
+        runs = self.state == "running"
+        rows = search_rows(self.standing, over=self.searched, runs=runs)
         if self.state == "finished":
             rows += self._result()
         elif self.stages:
-            left = seconds_left(self.stages, self.known.results, self.known.slots, self.standing.epoch_seconds)
-            rows += mile_rows(self.stages, left, None)
-        if self.known.ended_because:
-            rows.append(Row("ended", clean(self.known.ended_because)))
-        rows.append(Row("began", self.began))
+            rows += mile_rows(self.stages, self._seconds_left, runs=runs)
+        if self.ended_because:
+            rows.append(Row("ended", clean(self.ended_because)))
+        rows.append(Row("began", moment(self.began)))
         return [*rows, Row("go on", self.goes_on)] if self.goes_on else rows
 
     def _result(self) -> Iterator[Row]:
@@ -127,7 +142,6 @@ class Overview:
     def as_dict(self) -> dict[str, Any]:
         """The same for programs: the names stay as they are."""
         known, standing, search = self.known, self.standing, self.known.experiment.search
-        seconds = None if self.searched else standing.seconds_left()
         return {
             "name": known.name,
             "experiment": known.directory.place.uri,
@@ -140,11 +154,11 @@ class Overview:
             "epoch_seconds": standing.epoch_seconds,
             "search_seconds": round(standing.elapsed, 3),
             "retrain_seconds": known.retrain_seconds,
-            "left": {"epochs": 0 if self.searched else standing.epochs_left(), "seconds": seconds},
+            "left": {"epochs": 0 if self.searched else standing.epochs_left(), "seconds": self._seconds_left},
             "metric": search.metric,
             "best": self._best(),
             "limits": [asdict(goal) for goal in standing.goals()],
-            "ended_because": known.ended_because,
+            "ended_because": self.ended_because,
             "last_ends": [
                 {"trial": one.number, "state": one.state, "epochs": one.epochs, "reason": one.reason}
                 for one in standing.ends[-_ENDS:]
@@ -180,6 +194,11 @@ class Overview:
             return
         search = self.known.experiment.search
         print_plain(console, self.title(), self.rows(), [ended(trial, search) for trial in self.standing.ends[-_ENDS:]])
+
+
+def moment(iso: str) -> str:
+    """A time of UTC in ISO 8601 for people: '2026-11-25 20:15 UTC'."""
+    return f"{iso[:16].replace('T', ' ')} UTC" if iso else "not known"
 
 
 def overview(storage: str, name: str) -> Overview:

@@ -126,6 +126,7 @@ class MileProgress(_Display):
         self._lines: list[str] = []
         self._few: list[Trial] = []
         self._began = time.monotonic() - before
+        self._changed = 0, time.monotonic()  # how many results there were, and since when
         search = Standing(experiment, slots, Limits(experiment.search, 0.0))
         search.recall(trials)
         self._epoch_seconds = search.epoch_seconds
@@ -140,7 +141,11 @@ class MileProgress(_Display):
 
     def _view(self) -> Group:
         plan = stages(self.experiment, self._few, self.results, made=False)
+        if len(self.results) != self._changed[0]:
+            self._changed = len(self.results), time.monotonic()
         left = seconds_left(plan, self.results, self.slots, self._epoch_seconds)
+        if left is not None:  # what runs now has come nearer to its end since the last one ended
+            left = max(0.0, left - (time.monotonic() - self._changed[1])) or None
         rows = mile_rows(plan, left, time.monotonic() - self._began)
         lines = [Text(line, overflow="fold") for line in self._lines[-_SHOWN_LINES:]]
         return panel(f"{self.experiment.name}: the last mile", rows, *lines)

@@ -128,6 +128,9 @@ def known_experiment(directory: ExperimentDir, experiment: Experiment, study: Re
 def names(storage: str) -> Collection[str]:
     """Of all experiments that began in a folder or at a URI, in order. Raises StorageError if it cannot be read."""
     where = open_storage(storage)
-    if not where.exists(""):
-        return []
-    return sorted(name for name in where.list("") if where.exists(f"{name}/experiment.yaml"))
+    try:
+        if not where.exists(""):
+            return []
+        return sorted(name for name in where.list("") if where.exists(f"{name}/experiment.yaml"))
+    except OSError as error:
+        raise where.complaint(error) from None

@@ -64,10 +64,17 @@ class Standing:
         """Hears of trials that were there before, in the order of their ends; of those that never began, nothing."""
         begun = [trial for trial in trials if trial.begun or trial.state in ENDED]
         for trial in sorted(begun, key=lambda trial: (trial.ended_at is None, trial.ended_at or 0.0, trial.number)):
-            self.update(trial)
+            self._count(trial)
+        self.best = next(iter(in_order(self.experiment.search, list(self.trials.values()))), None)
 
     def update(self, trial: Trial) -> None:
         """A trial has begun, finished an epoch, paused or ended."""
+        self._count(trial)
+        again = self.best is not None and self.best.number == trial.number
+        field = list(self.trials.values()) if again and self._may_fall(trial) else [*filter(None, [self.best]), trial]
+        self.best = next(iter(in_order(self.experiment.search, field)), None)
+
+    def _count(self, trial: Trial) -> None:
         before = self._seen.get(trial.number, _Seen("paused", 0, 0, 0.0))
         now = self._seen[trial.number] = _Seen(trial.state, trial.epochs, trial.trained, trial.seconds)
         if trial.number in self.trials:
@@ -78,9 +85,6 @@ class Standing:
         self._seconds += now.seconds - before.seconds
         if now.state in ENDED and before.state not in ENDED:
             self.ends.append(trial)
-        again = self.best is not None and self.best.number == trial.number
-        field = list(self.trials.values()) if again and self._may_fall(trial) else [*filter(None, [self.best]), trial]
-        self.best = next(iter(in_order(self.experiment.search, field)), None)
 
     def _may_fall(self, best: Trial) -> bool:
         """Whether a trial may be the best no more: of one metric the best value stays."""

@@ -1,27 +1,14 @@
 import io
+import re
+import time
 
 import pytest
 from rich.console import Console
 
-from tune.progress import Progress, duration
+from tune.limits import Limits
+from tune.progress import MileProgress, Progress
 from tune.spec import load
 from tune.trials import Trial
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0, "0 s"),
-        (42.4, "42 s"),
-        (59.7, "1 min 0 s"),
-        (200, "3 min 20 s"),
-        (3599.6, "1 h 0 min"),
-        (7500, "2 h 5 min"),
-        (100_000, "27 h 46 min"),
-    ],
-)
-def test_durations_for_people(seconds, text):
-    assert duration(seconds) == text
 
 
 @pytest.fixture
@@ -58,14 +45,19 @@ def test_a_running_trial_prints_nothing_where_there_is_no_terminal(experiment):
     assert shown(experiment, [Trial(0, {}, values={1: 0.5})], terminal=False) == ""
 
 
-def test_a_terminal_shows_counts_epochs_and_the_best(experiment):
+def test_a_terminal_shows_counts_epochs_the_best_and_the_last_ends(experiment):
     running = Trial(3, {}, "running", {1: 0.2, 2: 0.9})
     text = shown(experiment, [*ENDED, running], terminal=True)
-    assert "tiny [bold] search" in text
-    assert "3/4 trials" in text
-    assert "1 running in 2 slots, 1 completed, 1 failed, 1 stopped" in text
-    assert "val_accuracy 0.9000 (trial 3, epoch 2)" in text
-    assert "[1/3] trial 0 completed after 3 epochs" in text
+    for words in (
+        "tiny [bold] search",
+        "3 of 4 ended",
+        "1 completed, 1 failed, 1 running, 1 stopped",
+        "1 of 2 busy",
+        "val_accuracy 0.9000 (trial 3, epoch 2)",
+        "rung 1: 0.4 ranks 3 of 3, 1 pass (cutoff 0.5)",
+        "[red]no memory",
+    ):
+        assert words in text
 
 
 def test_of_several_objectives_the_best_is_that_which_would_win(experiment_file):
@@ -89,8 +81,8 @@ def test_epochs_are_those_of_all_trials_each_counted_once(experiment):
 
 def test_a_terminal_shows_something_before_the_first_trial(experiment):
     text = shown(experiment, [], terminal=True)
-    assert "0 running in 2 slots" in text
-    assert "0/3 trials" in text
+    for words in ("0 of 3 ended", "none yet", "0 of 2 busy", "not known before the first epoch"):
+        assert words in text
 
 
 def test_a_grid_has_no_more_trials_than_points(experiment_file):
@@ -99,3 +91,87 @@ def test_a_grid_has_no_more_trials_than_points(experiment_file):
     )
     trial = Trial(0, {"flip": True}, "completed", {1: 0.75})
     assert "[1/2] trial 0 completed" in shown(load(experiment_file(text)), [trial], terminal=False)
+
+
+def test_a_resumed_search_counts_what_was_before(experiment):
+    stream = io.StringIO()
+    console = Console(file=stream, width=80)
+    with Progress(experiment, 2, console) as progress:
+        limits = Limits(experiment.search, elapsed=100.0)
+        progress.recall(ENDED[:2], limits)
+        progress.update(ENDED[2])
+        assert progress.standing.epochs == 4
+        assert progress.standing.elapsed >= 100.0
+    assert stream.getvalue().startswith("[3/3] trial 1 failed")
+
+
+def test_a_long_silence_is_broken_where_there_is_no_terminal(experiment):
+    stream = io.StringIO()
+    with Progress(experiment, 2, Console(file=stream, width=80), silence_s=0.2) as progress:
+        progress.update(Trial(0, {}, "running", {1: 0.5}, seconds=60.0))
+        until = time.monotonic() + 10
+        while not stream.getvalue() and time.monotonic() < until:
+            time.sleep(0.01)
+    line, *_ = stream.getvalue().splitlines()
+    assert line.startswith("0 of 3 trials ended; 1 running; 1 epoch; 0 s gone; about ")
+    assert line.endswith(" left; best val_accuracy 0.5000 (trial 0, epoch 1)")
+
+
+def test_no_silence_is_broken_too_soon(experiment):
+    stream = io.StringIO()
+    with Progress(experiment, 2, Console(file=stream, width=80)):
+        time.sleep(0.1)
+    assert stream.getvalue() == ""
+
+
+# The last mile
+
+RESULT = {"curve": [0.5, 0.6], "seconds": 8.0}
+
+
+@pytest.fixture
+def mile(experiment_file):
+    """What a console of 80 columns shows of the last mile of two finalists with two seeds, after so many trainings."""
+
+    def make(ended: int, said: list[str], *, terminal: bool) -> str:
+        text = (
+            "data: {source: digits}\nspace: {}\nsearch: {trials: 2}\nscheduler: {max_epochs: 4}\n"
+            "retrain: {finalists: 2, seeds: 2, start: checkpoint, lr_schedule: constant, epochs: 5}\n"
+        )
+        one = load(experiment_file(text, "tiny.yaml"))
+        trials = [
+            Trial(number, {"learning_rate": 0.1 * (number + 1)}, "completed", {1: 0.5}, checkpoints={1: "x"})
+            for number in range(2)
+        ]
+        stream = io.StringIO()
+        console = Console(file=stream, force_terminal=terminal, width=80, height=40, color_system=None)
+        with MileProgress(one, trials, 2, 60.0, console, silence_s=60.0) as progress:
+            keys = [f"finalist {number} seed {seed}" for number in (0, 1) for seed in (1, 2)]
+            progress.results = dict.fromkeys(keys[:ended], RESULT)
+            for line in said:
+                progress.say(line)
+        return stream.getvalue()
+
+    return make
+
+
+def test_the_last_mile_is_shown_stage_by_stage(mile):
+    lines = mile(3, ["finalists 2/4: trial 0 again", "finalists 3/4: trial 1 again"], terminal=True).splitlines()
+    told = [" ".join(line.strip(" \r").replace("━", "").split()) for line in lines]
+    assert "tiny: the last mile" in told[0]
+    assert {"finalists 3 of 4 trained", "averages 0 of 2 trained", "model 0 of 1 trained", "time 1 min 0 s"} < {*told}
+    # an epoch took 4 s: a finalist has 4 of them, in the two slots there are two tails of 5 at once; then the model
+    assert any(re.match(r"left about 5[56] s, until \d\d:\d\d", line) for line in told), 4 * (4 + 5 + 5)
+    assert {"finalists 2/4: trial 0 again", "finalists 3/4: trial 1 again"} < {*told}
+
+
+def test_the_model_says_how_far_it_is_in_one_line(mile):
+    said = [f"constant tail: epoch {epoch}/5, train_loss 0.1" for epoch in range(1, 4)]
+    text = mile(4, said, terminal=True)
+    assert "epoch 3/5" in text
+    assert "epoch 2/5" not in text.rpartition("the last mile")[2]
+
+
+def test_without_a_terminal_the_last_mile_says_each_line(mile):
+    said = ["finalists 1/4: trial 0 again", "evaluating"]
+    assert mile(1, said, terminal=False).splitlines() == said

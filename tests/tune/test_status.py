@@ -1,0 +1,119 @@
+"""`python -m tune status` and `list`, as they are called."""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from click.testing import CliRunner, Result
+
+from tune.__main__ import main
+from tune.experiment import ExperimentDir
+
+FIELDS = ("search.trials=4", "scheduler.max_epochs=4", "scheduler.reduction_factor=2", "search.sampler=random")
+
+
+@pytest.fixture
+def tune(storage):
+    def call(*arguments: str) -> Result:
+        return CliRunner().invoke(main, [*arguments, "--storage", str(storage)])
+
+    return call
+
+
+def test_an_experiment_by_its_name(begun, tune):
+    begun("one", *FIELDS, slots=2).run(steps=3)
+    result = tune("status", "one")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.startswith("one: interrupted, in the search\ntrials: 0 of 4 ended\n")
+    assert "\x1b" not in result.stdout
+
+
+def test_without_a_name_it_says_which_it_took(begun, tune):
+    begun("one", *FIELDS)
+    assert tune("status").stdout.startswith("one: interrupted")
+    assert tune("status").stderr == ""
+    begun("two", *FIELDS)
+    with ExperimentDir(begun("three", *FIELDS).folder).locked():
+        result = tune("status")
+    assert result.stdout.startswith("three: running")
+    assert result.stderr == "three: the one that runs of 3 experiments; name another to see that\n"
+
+
+def test_figures_for_programs(begun, tune):
+    begun("one", *FIELDS, slots=2).run(steps=3)
+    told = json.loads(tune("status", "one", "--json").stdout)
+    assert told.keys() == {
+        "name", "experiment", "state", "began", "sessions", "trials", "slots", "epochs", "epoch_seconds",
+        "search_seconds", "retrain_seconds", "left", "metric", "best", "limits", "ended_because", "last_ends",
+        "last_mile", "winner", "test", "go_on",
+    }  # fmt: skip
+    assert json.loads(tune("list", "--json").stdout) == [told]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["status", "nope"], r"status: there is no experiment nope in "),
+        (["status", "../one"], r"--name '../one': must be "),
+        (["status", "on"], r"did you mean 'one'?"),
+        (["status", "one", "--watch", "--json"], "--watch shows, --json tells once: choose one of them"),
+    ],
+)
+def test_a_mistake_exits_2_with_a_line(begun, tune, arguments, message):
+    begun("one", *FIELDS)
+    result = tune(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_what_cannot_be_read_exits_2_with_its_file(begun, tune, storage):
+    begun("one", *FIELDS)
+    (storage / "one" / "study.journal").unlink()
+    result = tune("status", "one")
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"error: {storage}/one/study.journal: no study can be read there")
+
+
+def test_there_are_no_experiments(tune):
+    assert tune("status").exit_code == 2
+    assert "no experiment has begun in" in tune("status").stderr
+    result = tune("list")
+    assert (result.exit_code, result.stdout.startswith("no experiment has begun in ")) == (0, True)
+    assert json.loads(tune("list", "--json").stdout) == []
+
+
+def test_watching_ends_when_it_runs_no_more(begun, tune, monkeypatch):
+    monkeypatch.setattr("tune.status._LINES_S", 0.1)
+    one = begun("one", *FIELDS, slots=2)
+    ready = threading.Event()
+
+    def search() -> None:
+        with ExperimentDir(one.folder).locked():
+            one.run(steps=3)
+            ready.set()
+            time.sleep(1.0)
+
+    thread = threading.Thread(target=search)
+    thread.start()
+    ready.wait(30)
+    result = tune("status", "one", "--watch")
+    thread.join()
+    states = [line for line in result.stdout.splitlines() if line.startswith("one: ")]
+    assert states[0] == "one: running, in the search"
+    assert states[-1] == "one: interrupted, in the search"
+
+
+def test_neither_torch_nor_ray_is_loaded(begun, storage):
+    begun("one", *FIELDS, slots=2).run(steps=3)
+    code = (
+        "import sys\nfrom click.testing import CliRunner\nfrom tune.__main__ import main\n"
+        f"for arguments in (['status', 'one'], ['list']):\n"
+        f"    assert CliRunner().invoke(main, [*arguments, '--storage', {str(storage)!r}]).exit_code == 0\n"
+        "print(sorted({'torch', 'ray', 'scipy', 'pandas', 'sklearn', 'plotly', 'pyarrow'} & sys.modules.keys()))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
