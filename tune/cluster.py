@@ -31,6 +31,7 @@ _ENVIRONMENT = {
     "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # errors of trials are told once, by us
     "RAY_enable_worker_prestart": "0",  # with another environment than trials have, so that none of them would be used
     "RAY_prestart_worker_first_driver": "0",
+    "RAY_GRAFANA_DATA_DASHBOARD_UID": "cifar-tune",  # the dashboard of docker/grafana, in the place of Ray Data's
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's coming default, and without it a warning on every start
 }
 _CONNECT_S = 5
@@ -63,10 +64,10 @@ class Share:
 
 
 @contextmanager
-def connected(address: str | None, python: str | None = None) -> Iterator[list[Node]]:
+def connected(address: str | None, python: str | None = None, *, dashboard: bool = False) -> Iterator[list[Node]]:
     """A Ray cluster, started on this machine unless `address` names one; its nodes. Left or stopped at the end.
 
-    python: what one that is started here runs in Python's place.
+    python: what one that is started here runs in Python's place. dashboard: whether it has Ray's.
 
     Raises ResourcesError if none answers at `address`.
     """
@@ -81,7 +82,9 @@ def connected(address: str | None, python: str | None = None) -> Iterator[list[N
     try:
         if address is None:
             runtime_env = {"py_executable": python} if python else None
-            ray.init(address="local", include_dashboard=False, runtime_env=runtime_env, **options)
+            # None: with one, but not at the price of the cluster if that cannot be started
+            shown = None if dashboard else False
+            ray.init(address="local", include_dashboard=shown, runtime_env=runtime_env, **options)
         else:
             ray.init(address=address, runtime_env={"env_vars": _ENVIRONMENT}, **options)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
@@ -96,6 +99,17 @@ def connected(address: str | None, python: str | None = None) -> Iterator[list[N
     finally:
         with unheard():  # interrupted in it, Ray ends this process with a status of its own
             ray.shutdown()
+
+
+def dashboard_line(*, joined: bool) -> str:
+    """Where the dashboard of the cluster that is connected is, in a line for the user; empty where one has none."""
+    from ray._private.worker import get_dashboard_url
+
+    url = get_dashboard_url()
+    if not url:
+        return "" if joined else "Ray's dashboard is off; --dashboard turns it on"
+    token = "; its token: ray get-auth-token" if os.environ.get("RAY_AUTH_MODE", "").lower() == "token" else ""
+    return f"Ray's dashboard: http://{url}{token}"
 
 
 def _check_listening(address: str) -> None:

@@ -11,6 +11,7 @@ from tune.errors import RetrainFailedError
 from tune.experiment import ExperimentDir
 from tune.images import SharedImages
 from tune.last_mile import Winner
+from tune.naming import shortened
 from tune.spec import Experiment
 from tune.tracking import Tracking
 from tune.winner import Made
@@ -81,10 +82,13 @@ def make_model(
         train = False
     retrain: Any = ray.remote(_Retrain)
     retries = experiment.search.max_retries
+    title = shortened(f"{experiment.name} model, of trial {winner.trial.number}")
     actor = retrain.options(
-        num_cpus=cpus, num_gpus=gpus, max_concurrency=2, max_restarts=retries, max_task_retries=retries
+        name=title, num_cpus=cpus, num_gpus=gpus, max_concurrency=2, max_restarts=retries, max_task_retries=retries
     ).remote()
-    made = actor.run.remote(experiment, images, winner, directory, tracking, readings, max(1, int(cpus)), train)
+    made = actor.run.options(name=title).remote(
+        experiment, images, winner, directory, tracking, readings, max(1, int(cpus)), train
+    )
     said = ""
     try:
         while not ray.wait([made], timeout=_POLL_S)[0]:

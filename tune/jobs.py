@@ -13,6 +13,7 @@ from tune.cluster import Share, slots_now
 from tune.errors import StorageError, is_out_of_memory
 from tune.experiment import ExperimentDir
 from tune.images import SharedImages
+from tune.naming import shortened
 from tune.spec import Experiment
 from tune.storage_trouble import is_storage_trouble
 from tune.tracker import note_ended
@@ -44,8 +45,9 @@ def run_jobs(
     waiting, running = list(jobs), dict[Any, tuple[Job, float]]()
 
     def start(job: Job, gpus: float) -> None:
-        options = {"num_cpus": share.cpus, "num_gpus": gpus, "max_retries": experiment.search.max_retries}
-        began = task.options(**options).remote(job, experiment, images, directory, tracking, max(1, int(share.cpus)))
+        title, retries = shortened(f"{experiment.name} {job.title}"), experiment.search.max_retries
+        taken = task.options(name=title, num_cpus=share.cpus, num_gpus=gpus, max_retries=retries)
+        began = taken.remote(job, experiment, images, directory, tracking, max(1, int(share.cpus)))
         running[began] = (job, gpus)
 
     try:

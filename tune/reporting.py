@@ -12,7 +12,7 @@ from ray import tune as ray_tune
 from ray.tune.integration.pytorch_lightning import TuneReportCheckpointCallback
 
 from cifar.config import METRICS
-from tune.trials import BUSY, CHECKPOINT_FILE, EPOCH, EPOCH_SECONDS
+from tune.trials import BUSY, CHECKPOINT_FILE, EPOCH, EPOCH_SECONDS, GPU_MEMORY
 
 
 class ReportEpochs(TuneReportCheckpointCallback):
@@ -24,6 +24,7 @@ class ReportEpochs(TuneReportCheckpointCallback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The first epoch begins."""
+        _peak_memory(trainer)
         self._since = time.monotonic()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -39,5 +40,17 @@ class ReportEpochs(TuneReportCheckpointCallback):
             seconds = time.monotonic() - self._since
             self._busy += seconds
             spent = {BUSY: round(self._busy, 3), EPOCH_SECONDS: round(seconds, 3)}
-            ray_tune.report({**report, **self._measured, **spent}, checkpoint=checkpoint)
+            ray_tune.report({**report, **self._measured, **spent, **_peak_memory(trainer)}, checkpoint=checkpoint)
         self._since = time.monotonic()
+
+
+def _peak_memory(trainer: L.Trainer) -> dict[str, int]:
+    """The most that torch had allocated on the GPU since it was asked last; nothing without one."""
+    import torch
+
+    device = trainer.strategy.root_device
+    if device.type != "cuda":
+        return {}
+    peak = torch.cuda.max_memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    return {GPU_MEMORY: peak}

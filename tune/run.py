@@ -18,6 +18,9 @@ _OPTIONS = (
     click.option("--storage", default="experiments", show_default=True, help="Folder or URI of the experiments."),
     click.option("--address", help="Ray cluster to join, as in head:6379.  [default: one on this machine]"),
     click.option("--study", metavar="URL", help="Database of the study.  [default: a file of the experiment]"),
+    click.option(
+        "--dashboard/--no-dashboard", help="Whether a cluster on this machine has Ray's dashboard.  [default: no]"
+    ),
     click.option("--again", is_flag=True, help="Read the test set again, where a new winner needs it; it is marked."),
 )
 

@@ -8,6 +8,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from cifar.config import not_finite
 from tune.conductor import Conductor
+from tune.naming import show_titles
 from tune.trials import BUSY, DIVERGED, EPOCH
 
 
@@ -20,6 +21,7 @@ class ConductedScheduler(FIFOScheduler):
         self._cache: Any = None  # Ray's, of actors
         self._usual: Any = None  # the resources of most trials
         self._kept = 0  # actors with them, beyond those that Ray keeps by itself
+        self._named = False
 
     def __getstate__(self) -> dict[str, Any]:
         """Ray Tune pickles its parts to restore a search; ours goes on from the study."""
@@ -46,6 +48,9 @@ class ConductedScheduler(FIFOScheduler):
 
     def on_trial_add(self, tune_controller: Any, trial: RayTrial) -> None:
         """A trial is about to ask for a slot; one that needs a whole GPU would wait for ever for actors that idle."""
+        if not self._named:
+            self._named = True
+            show_titles(tune_controller, self.conductor.experiment.name)
         if trial.config["alone"] and self._kept:
             self._cache.decrease_max(self._usual, by=self._kept)
             self._kept = 0

@@ -22,6 +22,7 @@ from tune.errors import InterruptedSearchError, StorageError, is_out_of_memory
 from tune.experiment import ExperimentDir, command_line
 from tune.images import SharedImages
 from tune.interrupts import graceful
+from tune.metrics import Metrics
 from tune.progress import Progress
 from tune.scheduler import ConductedScheduler
 from tune.searcher import ConductedSearcher
@@ -58,10 +59,11 @@ class Ending(ray_tune.Stopper):
 
 
 class Recorder(ray_tune.Callback):
-    """Tells the conductor what becomes of trials, and ends the processes of those that hang."""
+    """Tells the conductor what becomes of trials, and ends the processes of those that hang. metrics: are published."""
 
-    def __init__(self, conductor: Conductor, directory: ExperimentDir, *, shares_gpu: bool) -> None:
+    def __init__(self, conductor: Conductor, directory: ExperimentDir, metrics: Metrics, *, shares_gpu: bool) -> None:
         self.conductor, self.directory, self.shares_gpu = conductor, directory, shares_gpu
+        self.metrics = metrics
         self._published = time.monotonic()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -70,6 +72,7 @@ class Recorder(ray_tune.Callback):
 
     def on_step_begin(self, iteration: int, trials: list[RayTrial], **info: Any) -> None:
         """Every tenth of a second or so."""
+        self.metrics.publish()
         if time.monotonic() - self._published > _PUBLISHED_EVERY_S:
             self.publish()
         for number in self.conductor.overdue():
@@ -88,6 +91,12 @@ class Recorder(ray_tune.Callback):
     def on_trial_start(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
         """A trial got a slot."""
         self.conductor.started(trial.config["number"])
+
+    def on_trial_result(
+        self, iteration: int, trials: list[RayTrial], trial: RayTrial, result: dict[str, Any], **info: Any
+    ) -> None:
+        """A trial has trained an epoch, which the conductor was told before."""
+        self.metrics.reported(trial.config["number"], result)
 
     def on_checkpoint(
         self, iteration: int, trials: list[RayTrial], trial: RayTrial, checkpoint: Any, **info: Any
@@ -152,7 +161,8 @@ def search(
     progress.recall(conductor.trials.values(), conductor.limits)
     for trial in conductor.trials.values():
         tracker.update(trial, recalled=True)
-    recorder = Recorder(conductor, directory, shares_gpu=0 < share.gpus < 1)
+    metrics = Metrics(progress.standing, slots)
+    recorder = Recorder(conductor, directory, metrics, shares_gpu=0 < share.gpus < 1)
     try:
         with graceful(conductor.interrupt, progress.say) as stopped:
             if not conductor.has_work:
@@ -168,6 +178,7 @@ def search(
         conductor.close()
         tracker.close()
         recorder.publish()
+        metrics.publish(last=True)
     if conductor.trouble:
         reason = (str(conductor.trouble).strip().splitlines() or ["for no reason given"])[0]
         goes_on = f"when it can be, go on with `{command_line(resume=True)}`"

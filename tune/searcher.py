@@ -6,10 +6,11 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from tune.conductor import Conductor
+from tune.naming import TITLE, title
 
 
 class ConductedSearcher(Searcher):
-    """Gives each trial as {"number", "hparams", "folder", "checkpoints", "changed", "alone", "audit"}."""
+    """Gives each trial as {"number", "hparams", "folder", "checkpoints", "changed", "alone", "audit", "title"}."""
 
     def __init__(self, conductor: Conductor) -> None:
         super().__init__()
@@ -34,6 +35,7 @@ class ConductedSearcher(Searcher):
             "changed": start.trial.parent is not None,
             "alone": start.trial.alone,
             "audit": start.is_audit,
+            TITLE: title(self.conductor.experiment, start.trial.number, start.trial.hparams),
         }
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:

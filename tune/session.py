@@ -37,6 +37,7 @@ class Where:
     address: str | None = None
     study: str | None = None
     again: bool = False
+    dashboard: bool = False
 
 
 def run(
@@ -120,7 +121,10 @@ def _on_cluster(job: _Job, python: str | None, console: "Console") -> "tuple[Exp
     from tune.interrupts import resumable
 
     # around the cluster's end, too: the second of two signals may come then
-    with resumable(begun=job.mode != "new") as work, cluster.connected(job.where.address, python) as nodes:
+    with (
+        resumable(begun=job.mode != "new") as work,
+        cluster.connected(job.where.address, python, dashboard=job.where.dashboard) as nodes,
+    ):
         job, share = _begun(job, nodes)
         work.begun = True
         with job.directory.locked(), ExitStack() as closing:
@@ -218,6 +222,7 @@ def _searched(
     console: "Console",
 ) -> "tuple[list[Trial], Share]":
     """The trials, and what each took."""
+    from tune import cluster
     from tune.packing import packed
     from tune.progress import Progress
     from tune.search import search
@@ -225,7 +230,8 @@ def _searched(
     experiment, ended = job.experiment, len(record.ended())
     share, packing = packed(experiment, shared, nodes, share, experiment.trials - ended)
     record.slots = share.slots
-    for line in filter(None, [packing, _opening(job, share, ended)]):
+    shown = cluster.dashboard_line(joined=job.where.address is not None)
+    for line in filter(None, [packing, _opening(job, share, ended), shown]):
         console.print(line, markup=False, soft_wrap=True)
     with Progress(experiment, share.slots, console) as progress:
         trials, traceback = search(experiment, shared, job.directory, record, share, tracked, progress)

@@ -17,6 +17,7 @@ from cifar.errors import CheckpointError, DivergedError
 from cifar.hparams import HParams
 from cifar.sources import TrainingData
 from tune.images import SharedImages
+from tune.naming import TITLE
 from tune.storage import Storage
 from tune.tracking import Tracking, loggers, run_of
 from tune.trials import CHECKPOINT_FILE, DIVERGED, EPOCH
@@ -122,6 +123,13 @@ def _candidates(checkpoints: list[tuple[int, str]], place: Storage) -> Iterator[
 
 class ClosesItsFiles:
     """Lets a stopped training close its loggers before its actor goes: Ray itself does not wait for the thread."""
+
+    _name: str
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Ray Tune's hook at the beginning of an actor, after which Ray asks it once what it is."""
+        super().setup(config)  # type: ignore[misc]
+        self._name = f"begun for {config[TITLE]}" if TITLE in config else self._name
 
     def cleanup(self) -> None:
         """Ray Tune's hook at the end of an actor."""

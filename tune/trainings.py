@@ -58,6 +58,11 @@ class Repeat:
         return run_of(self.name, "finalist", self.hparams, self.trial, self.seed)
 
     @property
+    def title(self) -> str:
+        """By which Ray shows it."""
+        return f"finalist, trial {self.trial} again, seed {self.seed}"
+
+    @property
     def file(self) -> str:
         """Its last weights, in the experiment directory."""
         return f"{FINALISTS}/{self.name}.ckpt"
@@ -127,6 +132,11 @@ class Tail:
             f"tail of {self.trial} from {start}, {self.lr_schedule}, {self.epochs} epochs, "
             f"learning_rate {self.learning_rate:g}, seed {self.seed}"
         )
+
+    @property
+    def title(self) -> str:
+        """By which Ray shows it."""
+        return f"{self.lr_schedule} tail of trial {self.trial} from {self.start}, seed {self.seed}"
 
     def train(
         self, experiment: Experiment, data: "TrainingData", directory: ExperimentDir, tracking: Tracking

@@ -229,9 +229,10 @@ def ray_nodes() -> Iterator[list[RayNode]]:
 def ray_head(ray_nodes: list[RayNode]) -> Callable[..., str]:
     """Begins the head of a Ray cluster with so many CPUs, and gives its address."""
 
-    def begin(cpus: int, gpus: int = 0) -> str:
+    def begin(cpus: int, gpus: int = 0, *options: str) -> str:
         port = free_port()
-        ray_nodes.append(RayNode(cpus, "--head", f"--port={port}", "--include-dashboard=false", gpus=gpus))
+        options = options or ("--include-dashboard=false",)
+        ray_nodes.append(RayNode(cpus, "--head", f"--port={port}", *options, gpus=gpus))
         return f"127.0.0.1:{port}"
 
     return begin

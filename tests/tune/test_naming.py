@@ -1,0 +1,27 @@
+from types import SimpleNamespace
+
+from cifar.hparams import HParams
+from tune.naming import show_titles, title
+
+
+def test_a_trial_in_a_line_has_the_hparams_that_are_searched_and_in_effect(experiment):
+    hparams = HParams(learning_rate=0.0146512, translate=2, optimizer="adamw").model_dump()
+    assert title(experiment(), 17, hparams) == "search trial 17: optimizer adamw, learning_rate 0.01465, translate 2"
+
+
+def test_a_long_name_is_cut(begun):
+    played = begun("n" * 200, "search.trials=1")
+    (number,) = played.fill()
+    told = title(played.experiment, number, played.trials[number].hparams)
+    assert told == "n" * 159 + "…"
+
+
+def test_another_ray_that_has_other_parts_inside_goes_on_without_names():
+    class Controller(SimpleNamespace):
+        pass
+
+    unknown = Controller(_actor_manager=SimpleNamespace(add_actor=len))
+    show_titles(unknown, "quickstart")
+    assert unknown._actor_manager.add_actor is len
+    show_titles(Controller(), "quickstart")
+    assert not vars(Controller())
