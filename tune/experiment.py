@@ -303,9 +303,9 @@ def whole(file: Path) -> Iterator[Path]:
 
 
 def write_text(file: Path, text: str) -> None:
-    """Writes `text` to `file`, whole or not at all."""
+    """Writes `text` to `file`, whole or not at all. What is no Unicode, as a name of a file may be, becomes a ?."""
     with whole(file) as beside:
-        beside.write_text(text, encoding="utf-8")
+        beside.write_text(text, encoding="utf-8", errors="replace")
 
 
 def to_yaml(value: dict[str, Any], file: Path) -> None:

@@ -13,15 +13,22 @@ import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from cifar.hparams import HParams
 from tune import experiment as experiments
+from tune.averaging import UNCOMPARED
 from tune.conductor import Conductor
 from tune.errors import SpecError
+from tune.evaluation import Evaluation
 from tune.experiment import ExperimentDir
+from tune.last_mile import Winner
 from tune.open_study import open_study
 from tune.space import Space
 from tune.spec import Experiment, load
+from tune.summary import Summary
 from tune.trials import Start, Trial
 
+QUICKSTART = Path(__file__).parents[2] / "search_spaces" / "quickstart.yaml"
+HOSTILE = "</script><script>alert('x')</script> \"quoted\" 🎉"
 SPACE = """\
 data: {source: digits}
 space:
@@ -323,3 +330,46 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     to_onnx(model, folder / "model.onnx", torch.from_numpy(digits.train.pixels[:4]))
     Image.fromarray(digits.train.pixels[0][0]).save(folder / "example.png")
     return folder
+
+
+@pytest.fixture
+def summary(tmp_path: Path) -> Callable[..., Summary]:
+    """What is known of a finished experiment, made up."""
+
+    def make(
+        name: str,
+        classes: tuple[str, ...],
+        folder: str = "finished",
+        onnx_error: str = "",
+        ended: str = "",
+    ) -> Summary:
+        directory = experiments.reserve(str(tmp_path), folder)
+        experiment = replace(load(QUICKSTART), name=name)
+        experiments.begin(directory, experiment, f"python -m tune.run --name {name!r}", "f" * 32)
+        directory.model.mkdir()
+        point = HParams(optimizer="adamw", learning_rate=0.0123456).model_dump()
+        trials = [
+            Trial(0, point, "stopped", {1: 0.5}, f"stopped at rung 1 {HOSTILE}", 1.0),
+            Trial(1, point, "completed", {1: 0.7, 2: 0.9, 3: 0.8}, "", 3.0, {2: "trials/00001/checkpoint_000001"}),
+            Trial(2, point, "diverged", {1: math.nan}, "val_loss was nan at epoch 1", 1.0),
+            Trial(3, point, "failed", {}, "ValueError: no", 0.0),
+        ]
+        test = Evaluation(0.95, 0.9, 0.98, 100, 0.2, [[48, 2], [3, 47]], [])
+        return Summary(
+            experiment,
+            directory,
+            trials,
+            Winner(trials[1], UNCOMPARED, 12),
+            test,
+            "sqlite:////a b/study.db",
+            ended,
+            75.0,
+            12.0,
+            classes,
+            onnx_error,
+            ("train/x.png (broken)",),
+            (1, 8, 8),
+            (80, 20),
+        )
+
+    return make

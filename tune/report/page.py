@@ -90,7 +90,7 @@ def page(title: str, headline: str, note: str, sections: Sequence[Section | None
 
     scripts = [get_plotlyjs(), (files("tune") / "templates" / "report" / "draw.js").read_text(encoding="utf-8")]
     there = [each for each in sections if each is not None]
-    html = load_template("report.html.j2").render(
+    return load_template("report.html.j2").render(
         title=title,
         headline=headline,
         note=note,
@@ -99,7 +99,6 @@ def page(title: str, headline: str, note: str, sections: Sequence[Section | None
         hashes=" ".join(f"'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'" for script in scripts),
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
-    return html.encode("utf-8", "replace").decode("utf-8")  # names of files need not be Unicode
 
 
 def _anchors(sections: Sequence[Section]) -> list[str]:

@@ -1,5 +1,6 @@
 """Parallel coordinates: every searched HParam has a line of its own, and a trial crosses them all."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from tune.recorded import Recorded
@@ -45,7 +46,10 @@ def _figure(known: Recorded, domains: list[Domain], trials: list[Trial]) -> Any:
     search, count = known.experiment.search, len(domains)
     points = params(known.experiment.space, trials)
     lacking = [any(domain.key not in point for point in points) for domain in domains]
+    rows = list(enumerate(domains))
     figure = new_figure(
+        annotations=[one for row, domain in rows for one in _written(row, domain, lacking[row])],
+        shapes=[line for row, domain in rows for line in _lines(row, domain)],
         height=70 + _ROW * count,
         xaxis={"visible": False, "range": [-0.2 if any(lacking) else -0.03, 1.03], "fixedrange": True},
         yaxis={"visible": False, "range": [count - 0.5, -0.5], "fixedrange": True},
@@ -56,8 +60,6 @@ def _figure(known: Recorded, domains: list[Domain], trials: list[Trial]) -> Any:
     for first in reversed(range(0, len(trials), per_step)):  # the best last, above all others
         part = slice(first, first + per_step)
         _add_lines(figure, domains, points[part], values[part], first // per_step)
-    for row, domain in enumerate(domains):
-        _add_axis(figure, row, domain, lacking[row])
     return figure
 
 
@@ -75,22 +77,23 @@ def _add_lines(
     figure.add_scatter(x=numbers(x), y=numbers(y), mode="lines", line=line, opacity=0.85, name=name, hoverinfo="skip")
 
 
-def _add_axis(figure: Any, row: int, domain: Domain, some_lack_it: bool) -> None:
-    """Its line, its name above, and what is at its ends or options below."""
-    figure.add_shape(type="line", x0=0, x1=1, y0=row, y1=row, line={"color": "#1f2933", "width": 1})
+def _written(row: int, domain: Domain, some_lack_it: bool) -> Iterator[dict[str, Any]]:
+    """What is written at an axis: its name above, what is at its ends or options below."""
+    common = {"y": row, "showarrow": False, "bgcolor": "rgba(255,255,255,0.75)", "borderpad": 0}
+    below = {"yanchor": "top", "yshift": -2, "font": {"size": 11}, **common}
     scale = ", log" if isinstance(domain, Numeric) and domain.log else ""
-    common = {"showarrow": False, "bgcolor": "rgba(255,255,255,0.75)", "borderpad": 0}
-    figure.add_annotation(
-        x=0, y=row, text=f"<b>{label(domain.key, 30)}</b>{scale}", xanchor="left", yanchor="bottom", yshift=2, **common
-    )
+    name = f"<b>{label(domain.key, 30)}</b>{scale}"
+    yield {"x": 0, "text": name, "xanchor": "left", "yanchor": "bottom", "yshift": 2, **common}
     most = max(4, 44 // len(domain.options)) if isinstance(domain, Choice) else 10
     for at, text in ticks(domain, most):
-        anchor = "left" if at == 0 else "right" if at == 1 else "center"
-        figure.add_shape(type="line", x0=at, x1=at, y0=row - 0.06, y1=row + 0.06, line={"color": "#1f2933", "width": 1})
-        figure.add_annotation(
-            x=at, y=row, text=text, xanchor=anchor, yanchor="top", yshift=-2, font={"size": 11}, **common
-        )
+        yield {"x": at, "text": text, "xanchor": "left" if at == 0 else "right" if at == 1 else "center", **below}
     if some_lack_it:
-        figure.add_annotation(
-            x=_ABSENT, y=row, text="none", xanchor="center", yanchor="top", yshift=-2, font={"size": 11}, **common
-        )
+        yield {"x": _ABSENT, "text": "none", "xanchor": "center", **below}
+
+
+def _lines(row: int, domain: Domain) -> Iterator[dict[str, Any]]:
+    """An axis and its ticks."""
+    common = {"type": "line", "line": {"color": "#1f2933", "width": 1}}
+    yield {"x0": 0, "x1": 1, "y0": row, "y1": row, **common}
+    for at, _ in ticks(domain):
+        yield {"x0": at, "x1": at, "y0": row - 0.06, "y1": row + 0.06, **common}

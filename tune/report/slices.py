@@ -65,8 +65,9 @@ def _best_of(domain: Domain, told: list[tuple[Trial, Any, float]], metric: str, 
     few = sound[: max(1, len(sound) // 10)]
     if isinstance(domain, Choice):
         named = [each[1] for each in few]
-        where = ", ".join(f"{shown(option)} {named.count(option)}" for option in domain.options if option in named)
+        where = ", ".join(f"{shown(option)} ({named.count(option)})" for option in domain.options if option in named)
     else:
-        where = f"from {shown(min(each[1] for each in few))} to {shown(max(each[1] for each in few))}"
+        least, most = min(each[1] for each in few), max(each[1] for each in few)
+        where = f"from {shown(least)} to {shown(most)}" if least < most else f"at {shown(least)}"
     top = f"best {best:.4f} at {shown(value)}"
     return f"{metric} against {domain.key}: {top}; the best {len(few)} of {len(sound)}: {where}."
