@@ -45,9 +45,7 @@ def searched(begun: Callable[..., Any], storage: Path) -> Callable[..., Recorded
         for number in (0, 1):
             session.start()
             if number == 0:
-                session.measure(number, 0.3)
-                session.save(number)
-                session.measure(number, broken="val_loss was nan at epoch 2")
+                session.measure(number, broken="val_loss was nan at epoch 1")
                 session.leave(number)
                 session.conductor.ended(number)
             else:
