@@ -48,8 +48,8 @@ def test_the_last_mile_is_told_and_not_repeated(finished, search, row):
     assert row(done.out, "over seeds").startswith(f"{winner['finalists'][0]['mean']:.4f} (95 % interval ")
     assert len(winner["evidence"]) == 13
     report = (experiment / "report.html").read_text()
-    assert report.count("<td>afresh</td>") == 7
-    assert report.count("<td>checkpoint</td>") == 6
+    assert report.count('<th scope="row">afresh</th>') == 7
+    assert report.count('<th scope="row">checkpoint</th>') == 6
     assert {path.name for path in (experiment / "finalists").iterdir()} == {
         f"{winner['trial']:05d}-seed-{seed}.ckpt" for seed in (1, 2)
     }

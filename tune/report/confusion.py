@@ -13,7 +13,7 @@ _NUMBERED = 12  # classes, up to which each cell shows its count
 _OPEN = 20  # classes, up to which the table is not folded
 _PAIRS = 20
 # Few images of a class in a wrong column are what one looks for: they get most of the colours.
-_SCALE = [[0, "#fff"], [0.001, "#e3ebf6"], [0.05, "#a9c1e0"], [0.2, "#6f94c4"], [0.6, "#2f5f9f"], [1, "#0b2a66"]]
+_SCALE = [[0, "#fff"], [0.001, "#e3ebf6"], [0.1, "#c3d5ec"], [0.4, "#9dbbe0"], [0.55, "#2f5f9f"], [1, "#0b2a66"]]
 
 
 def confusion_section(known: Recorded) -> Section | None:
@@ -36,8 +36,8 @@ def confusion_section(known: Recorded) -> Section | None:
     described = f"{right:,} of {summary.test.images:,} test images are on the diagonal, which is right."
     if mixed:
         count, true, named = mixed[0]
-        described += f" The most frequent mistake: {count:,} of {counts[true].sum():,} images of {names[true]}"
-        described += f" named {names[named]}."
+        described += f" The most frequent mistake: {count:,} of {counts[true].sum():,} images of {_cut(names[true])}"
+        described += f" named {_cut(names[named])}."
     worst = [
         [name, share(one.recall), share(one.precision), share(one.f1), f"{one.images:,}"]
         for name, one in summary.worst_first.items()
@@ -86,6 +86,10 @@ def _figure(counts: Any, names: Sequence[str]) -> Any:
         **numbered,
     )
     return figure
+
+
+def _cut(name: str, most: int = 40) -> str:
+    return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
 def _apart(names: Sequence[str], most: int) -> list[str]:

@@ -11,6 +11,7 @@ def environment_section(known: Recorded) -> Section | None:
     """Never None."""
     told, experiment = known.provenance, known.experiment
     sessions = told.get("resumed", [])
+    storage = known.directory.place.uri.rpartition("/")[0]
     rows = {
         "began": told["started"],
         "command": told["command"],
@@ -28,6 +29,6 @@ def environment_section(known: Recorded) -> Section | None:
         "Environment, and again",
         "report/environment.html.j2",
         again=again(known.name, known.directory),
-        replay=f"python -m tune replay {shlex.quote(known.name)}",
+        replay=f"python -m tune replay {shlex.quote(known.name)} --storage {shlex.quote(storage)}",
         facts=facts("Environment", rows),
     )

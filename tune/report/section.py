@@ -73,10 +73,12 @@ def label(text: object, most: int = 24) -> str:
     """Text from users in a figure, in one line and cut after so many characters.
 
     Plotly takes some of it for HTML, for entities and for places in a template: a space of no width keeps it from that.
+    What is between two dollars it takes for mathematics: they become wide ones.
     """
     line = " ".join(str(text).split())
     line = line if len(line) <= most else f"{line[: most - 1]}…"
-    return re.sub(r"([<&%$])", "\\1\u200b", line)
+    line = line.replace("$", "\uff04") if line.count("$") > 1 else line
+    return re.sub(r"([<&%])", "\\1\u200b", line)
 
 
 def numbers(values: Iterable[float | None]) -> "np.ndarray":

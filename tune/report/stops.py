@@ -11,7 +11,7 @@ from tune.summary import in_words
 from tune.trials import DEAD, Trial
 
 _NEAREST = 10  # of those stopped at a rung, in a table
-_LEAST = 4  # trials for a rank correlation
+_LEAST = 5  # trials for a rank correlation
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Rung:
     """What happened at one: of the trials that arrived with a value, how many went on, were stopped, or wait.
 
     lost: how many diverged or failed there, or later without another value. cutoff: the worst value that would pass
-    now. correlation: of its values with those at the full length, over `ended` trials that got there; None of few.
+    now. correlation: of its values with the best at the end, over the `ended` trials that completed; None of few.
     """
 
     epoch: int
@@ -49,7 +49,8 @@ def rungs_of(known: Recorded) -> list[Rung]:
         stopped = [trial for trial in here if trial.state == "stopped"]
         passed = len([trial for trial in there if trial.epochs > epoch])
         lost = len([trial for trial in here if trial.state in DEAD])
-        ended = [trial for trial in sound if scheduler.max_epochs in trial.values]
+        ended = [trial for trial in there if trial.state == "completed"]
+        ends = [best[1] for trial in ended if (best := trial.best(search.maximize))]
         found.append(
             Rung(
                 epoch,
@@ -60,9 +61,7 @@ def rungs_of(known: Recorded) -> list[Rung]:
                 lost,
                 reckoned.standing(sound[0].number, epoch).cutoff,
                 len(ended),
-                _correlation(
-                    [trial.values[epoch] for trial in ended], [trial.values[scheduler.max_epochs] for trial in ended]
-                ),
+                _correlation([trial.values[epoch] for trial in ended], ends),
             )
         )
     return found
