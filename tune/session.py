@@ -153,6 +153,7 @@ def _made(job: _Job, nodes: "list[Node]", share: "Share", console: "Console") ->
     """Searches, makes the model and writes the report."""
     from tune import cluster, images, ledger
     from tune.recorded import known_experiment
+    from tune.report.card import write_card
     from tune.report.page import write_report
     from tune.study_storage import Read
     from tune.summary import summary_of
@@ -170,9 +171,11 @@ def _made(job: _Job, nodes: "list[Node]", share: "Share", console: "Console") ->
     if fresh or ledger.holds(directory.ledger, record.test_readings):
         record.test_readings = ledger.seal(directory.ledger, record.test_readings, made.test.reading)
     known = known_experiment(directory, experiment, Read(record.study))
+    summary = summary_of(known)
     write_report(known)
+    write_card(summary)
     directory.publish()
-    return summary_of(known)
+    return summary
 
 
 def _opened(job: _Job, console: "Console") -> "tuple[Tracking, StudyRecord]":

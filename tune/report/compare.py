@@ -201,7 +201,7 @@ def settings_section(several: Sequence[Recorded]) -> Section:
     return section(
         "Settings that differ",
         "report/compare_settings.html.j2",
-        table=_side_by_side("Settings that differ", several, different, set()) if different else "",
+        table=_side_by_side("In the order of the experiment file", several, different, set()) if different else "",
     )
 
 

@@ -11,13 +11,19 @@ from tune.report.section import Section, figure_html, label, new_figure, numbers
 
 
 @lru_cache(maxsize=8)
-def _reckoned(study: Any, at: tuple[int, ...]) -> tuple[dict[str, float], dict[str, float], int]:
+def _reckoned(study: Any, at: tuple[int, ...], ended: int) -> tuple[dict[str, float], dict[str, float], int]:
+    """For several parts of a page; ended: trials, with which it changes."""
     return importances(study, at), fanova(study, at), len(comparable(study, at))
 
 
 def importances_of(known: Recorded) -> dict[str, float]:
     """Shares of 1 by parameter of the study, by PED-ANOVA; empty where too few trials compare."""
-    return _reckoned(known.study.study, levels(known.experiment))[0]
+    return _of(known)[0]
+
+
+def _of(known: Recorded) -> tuple[dict[str, float], dict[str, float], int]:
+    ended = sum(trial.ended_at is not None for trial in known.trials)
+    return _reckoned(known.study.study, levels(known.experiment), ended)
 
 
 def influence_section(known: Recorded) -> Section | None:
@@ -25,7 +31,7 @@ def influence_section(known: Recorded) -> Section | None:
     search, searched = known.experiment.search, list(known.experiment.space.searched())
     if not searched:
         return None
-    ped, forest, count = _reckoned(known.study.study, levels(known.experiment))
+    ped, forest, count = _of(known)
     context = {"count": count, "metric": search.metric, "objectives": bool(search.objectives)}
     if not ped:
         return section("What mattered", "report/influence.html.j2", figure="", table="", **context)

@@ -78,11 +78,11 @@ def ways_section(known: Recorded) -> Section | None:
         "start",
         "tail",
         "weights",
+        "",
         f"{metric}, mean",
         "val_loss, mean",
         "than its last weights",
         "than no tail",
-        "",
     ]
     sound = [row for row in winner.evidence if row.sound]
     figure = ""
@@ -143,4 +143,4 @@ def _way_row(row: Evidence, metric: str, chosen: Way) -> list[str]:
             difference(row.against_raw) if row.against_raw else "",
             difference(row.against_plain) if row.against_plain else "",
         ]
-    return [start, row.way.lr_schedule, row.way.average, *told, mark]
+    return [start, row.way.lr_schedule, row.way.average, mark, *told]

@@ -15,7 +15,6 @@ from tune.errors import StorageError
 from tune.experiment import write_text
 from tune.recorded import Recorded
 from tune.report.best import best_section
-from tune.report.card import write_card
 from tune.report.confusion import confusion_section
 from tune.report.contours import contours_section
 from tune.report.curves import curves_section
@@ -31,7 +30,6 @@ from tune.report.slices import slices_section
 from tune.report.spent import spent_section
 from tune.report.stops import stops_section
 from tune.report.trials_table import trials_section
-from tune.summary import summary_of
 
 # In the order of the page. One that has nothing to show gives None.
 SECTIONS: tuple[Callable[[Recorded], Section | None], ...] = (
@@ -55,10 +53,10 @@ SECTIONS: tuple[Callable[[Recorded], Section | None], ...] = (
 
 
 def write_report(known: Recorded, output: Path | None = None) -> Path:
-    """Writes report.html of an experiment, running or finished, and the card of its model, if it has one.
+    """Writes report.html of an experiment, running or finished. Returns the file.
 
-    output: another file for the report; then the experiment's directory stays as it is. Returns the file. Raises
-    StorageError if the directory cannot be written, UserError if `output` cannot.
+    output: another file. Raises StorageError if the experiment's directory cannot be written, UserError if `output`
+    cannot.
     """
     html = page(known.name, headline(known), state(known), [make(known) for make in SECTIONS])
     if output is not None:
@@ -67,8 +65,6 @@ def write_report(known: Recorded, output: Path | None = None) -> Path:
     directory = known.directory
     try:
         write_text(directory.report, html)
-        if known.metrics is not None:
-            write_card(summary_of(known))
     except OSError as error:
         advice = "choose another file with --output"
         raise StorageError(f"{directory.report} cannot be written: {error.strerror or error}; {advice}") from None

@@ -25,13 +25,13 @@ def test_every_way_has_a_row_and_the_chosen_one_is_marked(finished):
         ["afresh", "cosine", "ema"],
     ]
     assert rows[2][3:] == [
+        "chosen",
         "0.9200 (95 % interval 0.7929 to 1.0000)",
         "0.2550",
         "0.0150 more (95 % interval -0.0485 to +0.0785, 2 pairs)",
         "0.0300 more (95 % interval +0.0300 to +0.0300, 2 pairs)",
-        "chosen",
     ]
-    assert rows[3][3] == "diverged"
+    assert rows[3][3:5] == ["", "diverged"]
 
 
 def test_before_there_is_a_winner_there_is_neither(searched):

@@ -26,7 +26,6 @@ def test_the_result_comes_first(finished, page):
     assert re.search(r"\d completed, 1 diverged, 1 failed, \d+ stopped", told.words)
     assert f"learning_rate {best.hparams['learning_rate']:.4g}" in told.words
     assert "retrain 12 s" in told.words
-    assert (known.directory.model / "README.md").read_text().startswith("# one")
 
 
 def test_every_part_is_there(finished, page):
