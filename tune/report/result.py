@@ -17,9 +17,9 @@ def headline(known: Recorded) -> str:
     if best is None:
         return "No trial has a value yet"
     told = best_figures(known.experiment.search, best)
-    return (
-        f"Best so far: {', '.join(f'{name} {in_digits(value)}' for name, value in told.items())} (trial {best.number})"
-    )
+    what = "Winner, without a model yet" if known.winner else "Best so far"
+    figures = ", ".join(f"{name} {in_digits(value)}" for name, value in told.items())
+    return f"{what}: {figures} (trial {best.number})"
 
 
 def state(known: Recorded) -> str:
