@@ -14,6 +14,7 @@ PROJECT = Path(__file__).parents[2]
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(600),
     pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium, as in Debian's package"),
 ]
 
@@ -74,7 +75,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [sys.executable, "-m", "tune.run", "--space", "space.yaml", "--name", NAME]
     environment = {**os.environ, "CIFAR_CACHE": str(folder / "cache"), "PYTHONPATH": str(PROJECT)}
     done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240, check=False
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=540, check=False
     )
     assert done.returncode == 0, done.stderr
     return folder / "experiments" / NAME / "report.html"

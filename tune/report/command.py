@@ -23,5 +23,5 @@ def report(names: Sequence[str], storage: str, output: Path | None) -> str:
     if output is None and known[0].directory.remote is not None:
         directory = known[0].directory
         directory.publish(directory.report)
-        return f"{directory.place.uri}/{directory.report.name}"
+        return directory.place.child(directory.report.name).uri
     return str(file)

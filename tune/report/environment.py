@@ -11,7 +11,8 @@ def environment_section(known: Recorded) -> Section | None:
     """Never None."""
     told, experiment = known.provenance, known.experiment
     sessions = told.get("resumed", [])
-    storage = known.directory.place.uri.rpartition("/")[0]
+    path, mark, query = known.directory.place.uri.partition("?")
+    storage = f"{path.rpartition('/')[0]}{mark}{query}"
     rows = {
         "began": told["started"],
         "command": told["command"],

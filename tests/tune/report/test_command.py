@@ -4,6 +4,8 @@ import pytest
 from click.testing import CliRunner
 
 from tune.__main__ import main
+from tune.report.command import report
+from tune.storage import open_storage
 
 
 @pytest.fixture
@@ -47,3 +49,18 @@ def test_a_mistake_is_told_in_a_line(arguments, error, begun, call, storage):
     assert done.exit_code == 2
     assert error.format(storage=storage) in done.output
     assert len(done.output.splitlines()) == 1
+
+
+def test_on_an_object_store_it_is_published_there(searched, server, s3_keys, storage, tmp_path):
+    searched("one")
+    uri = server.uri("reports/all of them", options="&allow_bucket_creation=true")
+    there = open_storage(uri)
+    there.make()
+    for file in ("experiment.yaml", "study.journal"):
+        there.upload(storage / "one" / file, f"one/{file}")
+    where = report(["one"], uri, None)
+    assert where.startswith("s3://reports/all of them/one/report.html?")
+    there.download("one/report.html", tmp_path / "report.html")
+    html = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Best so far" in html
+    assert "python -m tune replay one --storage &#39;s3://reports/all of them?" in html
