@@ -303,9 +303,9 @@ def whole(file: Path) -> Iterator[Path]:
 
 
 def write_text(file: Path, text: str) -> None:
-    """Writes `text` to `file`, whole or not at all. What is no Unicode, as a name of a file may be, becomes a ?."""
+    """Writes `text` to `file`, whole or not at all."""
     with whole(file) as beside:
-        beside.write_text(text, encoding="utf-8", errors="replace")
+        beside.write_text(text, encoding="utf-8")
 
 
 def to_yaml(value: dict[str, Any], file: Path) -> None:

@@ -2,7 +2,7 @@
 
 from tune import yaml_file
 from tune.experiment import versions, write_text
-from tune.report.section import load_template
+from tune.report.section import in_unicode, load_template
 from tune.spec import RECORD
 from tune.summary import Summary
 from tune.trainings import validation_metric
@@ -28,4 +28,4 @@ def write_card(summary: Summary) -> None:
         front=summary.front,
         validation_metric=validation_metric(summary.experiment.search.metric),
     )
-    write_text(summary.directory.model / "README.md", card)
+    write_text(summary.directory.model / "README.md", in_unicode(card))

@@ -25,7 +25,7 @@ from tune.report.last_mile import finalists_section, ways_section
 from tune.report.mistakes import mistakes_section
 from tune.report.parallel import parallel_section
 from tune.report.result import headline, result_section, state
-from tune.report.section import Section, load_template
+from tune.report.section import Section, in_unicode, load_template
 from tune.report.slices import slices_section
 from tune.report.spent import spent_section
 from tune.report.stops import stops_section
@@ -86,7 +86,7 @@ def page(title: str, headline: str, note: str, sections: Sequence[Section | None
 
     scripts = [get_plotlyjs(), (files("tune") / "templates" / "report" / "draw.js").read_text(encoding="utf-8")]
     there = [each for each in sections if each is not None]
-    return load_template("report.html.j2").render(
+    html = load_template("report.html.j2").render(
         title=title,
         headline=headline,
         note=note,
@@ -95,6 +95,7 @@ def page(title: str, headline: str, note: str, sections: Sequence[Section | None
         hashes=" ".join(f"'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'" for script in scripts),
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
+    return in_unicode(html)
 
 
 def _anchors(sections: Sequence[Section]) -> list[str]:

@@ -127,6 +127,11 @@ def _environment() -> Any:
     return environment
 
 
+def in_unicode(text: str) -> str:
+    """The same with a ? for what is no Unicode: names of files need not be, and so those of classes."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 def share(value: float | None) -> str:
     """A share of 1 for people."""
     return "none" if value is None else f"{value:.1%}"

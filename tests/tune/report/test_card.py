@@ -207,3 +207,9 @@ def test_where_averaging_does_not_help_card_and_table_say_that_it_is_not_used(su
     assert words in capsys.readouterr().out
     assert words in card
     assert "The HParams of trial 1, trained afresh for 12 epochs." in card
+
+
+def test_a_name_that_is_no_unicode_is_written_all_the_same(summary):
+    told = summary("name", ("cat", "a\udcffb"))
+    write_card(told)
+    assert "for 2 classes: cat, a?b." in (told.directory.model / "README.md").read_text()
