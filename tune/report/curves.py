@@ -73,9 +73,10 @@ def _rungs(known: Recorded) -> tuple[int, ...]:
 
 def _figure(known: Recorded, drawn: list[Trial], best: Trial | None, within: tuple[float, float] | None) -> Any:
     metric = known.experiment.search.metric
+    longest = max(trial.epochs for trial in drawn)
     figure = new_figure(
         height=460,
-        xaxis={"title": {"text": "epoch"}, "rangemode": "tozero"},
+        xaxis={"title": {"text": "epoch"}, "rangemode": "tozero", "dtick": max(1, round(longest / 8))},
         yaxis={"title": {"text": metric}, "range": within},
     )
     faint = max(0.25, min(0.9, 30 / len(drawn)))
