@@ -89,7 +89,8 @@ def s3_keys(monkeypatch: pytest.MonkeyPatch) -> None:
 def hparams_tab() -> Callable[[Path], dict[str, Any]]:
     """What TensorBoard's HParams tab shows of a folder, by session: state, HParams and metrics, by TensorBoard itself.
 
-    And under "shown" the names of the HParams and of the metrics that have a column.
+    And under "shown" the names of the HParams and of the metrics that have a column; under "ended" the texts that say
+    how each ended.
     """
     from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
     from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
@@ -118,6 +119,11 @@ def hparams_tab() -> Callable[[Path], dict[str, Any]]:
             for session in group.sessions:
                 metrics = {value.name.tag: (value.training_step, value.value) for value in session.metric_values}
                 told[session.name] = (group.name, api_pb2.Status.Name(session.status), hparams, metrics)
+        told["ended"] = {
+            run: multiplexer.Tensors(run, "ended")[0].tensor_proto.string_val[0].decode()
+            for run in multiplexer.Runs()
+            if "ended" in multiplexer.Runs()[run]["tensors"]
+        }
         return told
 
     return read

@@ -58,17 +58,19 @@ def note_best(folder: Path, epoch: int, value: float) -> None:
     _append(folder, epoch, Summary(value=[Summary.Value(tag=BEST, simple_value=value)]))
 
 
-def end(folder: Path, state: State) -> None:
-    """How the session ended."""
+def end(folder: Path, state: State, reason: str) -> None:
+    """How the session ended: well or not, as the tab has it, and as a text by the name of `ended`."""
     from tensorboard.compat.proto.summary_pb2 import Summary
     from tensorboard.plugins.hparams import metadata
     from tensorboard.plugins.hparams.api_pb2 import STATUS_FAILURE, STATUS_SUCCESS
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo
+    from tensorboard.plugins.text.summary_v2 import text_pb
 
     status = STATUS_FAILURE if state in DEAD else STATUS_SUCCESS
     ended = HParamsPluginData(session_end_info=SessionEndInfo(status=status, end_time_secs=time.time()))
     described = metadata.create_summary_metadata(ended)
     value = Summary.Value(tag=metadata.SESSION_END_INFO_TAG, metadata=described, tensor=metadata.NULL_TENSOR)
+    _append(folder, 0, text_pb("ended", f"{state}: {reason}" if reason else state))
     _append(folder, 0, Summary(value=[value]))
 
 

@@ -21,6 +21,7 @@ _LONGEST = 200  # of a label
 GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "cifar_tune_trials": ("Trials by state.", ("state",)),
     "cifar_tune_best_value": ("The best value of the search's metric so far.", ("metric",)),
+    "cifar_tune_best_trial": ("The number of the trial with that value.", ()),
     "cifar_tune_epochs_per_second": (f"Epochs that ended in the last {_WINDOW_S:g} s, a second.", ()),
     "cifar_tune_slots": ("Trials that fit on the cluster at once.", ()),
     "cifar_tune_slot_utilisation": ("Share of the slots in which a trial trains, 0 to 1.", ()),
@@ -90,8 +91,9 @@ class Metrics:
         standing, slots = self.standing, max(1, self.slots())
         for state in get_args(State):
             yield "cifar_tune_trials", {"state": state}, standing.counts[state]
-        if best := standing.best_value:
+        if standing.best and (best := standing.best_value):
             yield "cifar_tune_best_value", {"metric": label(standing.experiment.search.metric)}, best[1]
+            yield "cifar_tune_best_trial", {}, standing.best.number
         yield "cifar_tune_slots", {}, slots
         yield "cifar_tune_slot_utilisation", {}, min(1.0, standing.busy / slots)
         yield "cifar_tune_epochs_per_second", {}, self._per_second(now)

@@ -93,7 +93,7 @@ class Tracker:
         if trial.best:
             hparams_tab.note_best(folder, trial.epochs, trial.best[1])
         if trial.state in ENDED:
-            hparams_tab.end(folder, trial.state)
+            hparams_tab.end(folder, trial.state, trial.reason)
 
     def _tell_wandb(self, trial: _Standing, first: bool) -> None:
         search = self.experiment.search
@@ -121,4 +121,4 @@ def note_ended(job: Job, result: Result, experiment: Experiment, folder: Path, t
             hparams_tab.begin(where, job.hparams, f"{job.trial:05d} over seeds", experiment.space)
             if best:
                 hparams_tab.note_best(where, trial.epochs, best[1])
-            hparams_tab.end(where, state)
+            hparams_tab.end(where, state, trial.reason)

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial
 
 PROJECT = Path(__file__).parents[2]
+DATA = Path(os.environ.get("CIFAR_DATA", PROJECT.parent / "shared" / "data"))
+ARCHIVE = DATA / "cifar10-lossless-6k.tar"
 
 # Networks of "the user's own", importable from the folder the command is called in.
 USER_NETWORKS = '''
@@ -346,6 +349,37 @@ def search(call: Call, cluster: str) -> Call:
         return call("tune.run", *arguments, **variables)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def six_thousand(tmp_path_factory: pytest.TempPathFactory) -> tuple[Finished, Path]:
+    """A search of 32 trials over the lossless CIFAR-10 subset: what it said, and its experiment directory."""
+    if not ARCHIVE.exists():
+        pytest.skip("needs the lossless CIFAR-10 subset; CIFAR_DATA names its folder")
+    folder = tmp_path_factory.mktemp("six_thousand")
+    with tarfile.open(ARCHIVE) as archive:
+        # extractall's own argument for it came with Python 3.11.4
+        archive.extraction_filter = getattr(tarfile, "data_filter", lambda member, path: member)
+        archive.extractall(folder / "images")
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    settings = {
+        "data.root": folder / "images",
+        # in half the time, where the processor has it
+        "trainer.precision": "bf16-mixed" if "avx512_bf16" in flags else "32",
+        "search.trials": 32,
+        "scheduler.mode": "promote",
+        "scheduler.max_epochs": 16,
+        "scheduler.grace_period": 1,
+        "scheduler.reduction_factor": 4,
+        "retrain.seeds": 0,
+        "retrain.epochs": 8,
+    }
+    sets = [part for field, value in settings.items() for part in ("--set", f"{field}={value}")]
+    space = PROJECT / "search_spaces" / "image_folder.yaml"
+    command = [sys.executable, "-m", "tune.run", "--space", space, "--name", "six", *sets]
+    ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=1100)
+    assert ran.returncode == 0, ran.stderr
+    return Finished(ran.returncode, ran.stdout, ran.stderr), folder / "experiments" / "six"
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What Ray's dashboard, a real Prometheus and our Grafana dashboard's queries say of a running search."""
+"""A running search in Ray's dashboard, and by a real Prometheus as our Grafana dashboard asks it; all views agree."""
 
 import json
 import os
@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -21,18 +22,22 @@ from urllib.request import Request, urlopen
 
 import pytest
 
+from tune import yaml_file
 from tune.metrics import label
 
 PROJECT = Path(__file__).parents[2]
 DOCKER = PROJECT / "docker"
 DASHBOARD = json.loads((DOCKER / "grafana" / "dashboards" / "cifar-tune.json").read_text())
 NAME = 'it\'s <b>"café"'
-TRIALS, EPOCHS = 6, 3
+TRIALS, EPOCHS = 6, 4
+IMAGES = 288  # of the digits, for validation
 SEARCH = (
     f"search.trials={TRIALS}",
     "search.sampler=random",
-    "scheduler.type=none",
+    "scheduler.mode=stop",
     f"scheduler.max_epochs={EPOCHS}",
+    "scheduler.grace_period=2",
+    "scheduler.reduction_factor=2",
     "retrain.seeds=0",
     "retrain.epochs=6",
 )
@@ -152,13 +157,16 @@ def panel_queries() -> dict[str, str]:
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("prometheus") is None, reason="there is no prometheus here")
-def test_what_is_seen_of_a_running_search_is_what_the_study_says(head, ports, start, folder, study):
+def test_what_is_seen_of_a_running_search_is_what_the_study_says(
+    head, ports, start, call, folder, study, row, wandb_runs, hparams_tab
+):
     address, ray_folder = head
     url = f"http://{ports['dashboard']}"
     sets = [part for setting in SEARCH for part in ("--set", setting)]
     space = PROJECT / "search_spaces" / "quickstart.yaml"
     with prometheus_of(ports["prometheus"], ray_folder, folder) as query:
-        running = start("tune.run", "--space", space, "--name", NAME, "--address", address, *sets)
+        arguments = ["--space", space, "--name", NAME, "--address", address, *sets]
+        running = start("tune.run", *arguments, WANDB_MODE="offline")
         actors, tasks = set(), set()
 
         def counts() -> dict[str, int]:
@@ -172,21 +180,21 @@ def test_what_is_seen_of_a_running_search_is_what_the_study_says(head, ports, st
 
         eventually(lambda: counts().get("running") == 2)
         eventually(lambda: query("ray_cifar_tune_slot_utilisation == 1"))
-        eventually(lambda: counts().get("completed") == TRIALS, 120)
+        eventually(lambda: counts().get("completed", 0) + counts().get("stopped", 0) == TRIALS, 120)
         answers = {title: eventually(lambda: query(text)) for title, text in panel_queries().items()}  # noqa: B023
         done = running.end()
     assert done.code == 0, done.err
     assert f"Ray's dashboard: {url}; its token: ray get-auth-token" in done.out.splitlines()
 
     trials = study(folder / "experiments" / NAME)
-    assert len(answers) == len(DASHBOARD["panels"]) == 8
+    assert len(answers) == len(DASHBOARD["panels"]) == 9
     assert {one["metric"]["experiment"] for answer in answers.values() for one in answer} == {label(NAME)}
     value = {title: float(answer[0]["value"][1]) for title, answer in answers.items()}
     by_state = {one["metric"]["state"]: int(one["value"][1]) for one in answers["Trials by state"]}
     assert Counter(by_state) == Counter(trial.user_attrs["state"] for trial in trials)
     assert value["Best value"] == max(max(trial.intermediate_values.values()) for trial in trials)
     assert answers["Best value"][0]["metric"]["metric"] == "val_accuracy"
-    assert value["Epochs trained"] == TRIALS * EPOCHS
+    assert value["Epochs trained"] == sum(len(trial.intermediate_values) for trial in trials)
     assert value["Slots"] == 2
     assert value["Slot utilisation"] == value["GPU memory a trial"] == 0
 
@@ -197,6 +205,83 @@ def test_what_is_seen_of_a_running_search_is_what_the_study_says(head, ports, st
     assert {int(one.removeprefix(f"{NAME} trial ").partition(":")[0]) for one in of_trials} == set(range(TRIALS))
     assert all("learning_rate" in one and "network" not in one for one in of_trials), "those HParams that are searched"
     assert {repr_ for name, repr_ in actors if "process" in name} <= {"", *(f"begun for {one}" for one in of_trials)}
+
+    # and what all other views say
+    directory = folder / "experiments" / NAME
+    best = max(trials, key=lambda trial: max(trial.intermediate_values.values()))  # of equal ones, see below
+    expected = Facts(
+        value=max(best.intermediate_values.values()),
+        states=Counter(trial.user_attrs["state"] for trial in trials),
+        winner=yaml_file.read(directory / "winner.yaml")[0]["trial"],
+    )
+    assert len(expected.states) == 2, "some were stopped"
+    assert max(trials[expected.winner].intermediate_values.values()) == expected.value
+    assert Facts(value["Best value"], Counter(by_state), int(value["Best trial"])) == expected
+    assert in_terminal(done.out, row) == expected
+    assert in_status(call("tune", "status", NAME, "--json")) == expected
+    assert in_report((directory / "report.html").read_text()) == expected
+    assert in_wandb(wandb_runs(directory / "wandb")) == expected
+    assert in_tensorboard(hparams_tab(directory / "trials")) == expected
+
+
+@dataclass
+class Facts:
+    """What a view says: the best value, how many trials are in each state, and the number of the winner."""
+
+    value: float
+    states: Counter[str]
+    winner: int
+
+
+def in_words(text: str) -> Counter[str]:
+    """'6 trials: 4 completed, 2 stopped'"""
+    return Counter(
+        {state: int(count) for count, state in re.findall(r"(\d+) (completed|stopped|diverged|failed)", text)}
+    )
+
+
+def in_terminal(out: str, row: Callable[[str, str], str]) -> Facts:
+    ends = re.findall(r"^\[\d+/\d+\] trial (\d+) (\w+) after \d+ epochs?, val_accuracy ([\d.]+)", out, re.MULTILINE)
+    states = in_words(row(out, "trials").partition(":")[2])
+    assert Counter(state for _, state, _ in ends) == states
+    winner = int(re.match(r"trial (\d+),", row(out, "winner"))[1])
+    of_each = {int(number): value for number, _, value in ends}
+    assert row(out, "val_accuracy").split()[0] == of_each[winner] == max(of_each.values())
+    return Facts(exactly(float(of_each[winner])), states, winner)
+
+
+def exactly(shown: float) -> float:
+    """Of the digits' validation images, the share that is shown with four digits."""
+    return min((right / IMAGES for right in range(IMAGES + 1)), key=lambda share: abs(share - shown))
+
+
+def in_status(done: Any) -> Facts:
+    told = json.loads(done.out)
+    assert told["best"]["trial"] == told["winner"]
+    return Facts(told["best"]["value"], Counter(told["trials"]["by_state"]), told["winner"])
+
+
+def in_report(html: str) -> Facts:
+    text = " ".join(re.sub(r"<(script|style).*?</\1>|<[^>]+>", " ", html, flags=re.DOTALL).split())
+    states = in_words(re.search(r"\d+ trials: ([^;.]*)", text)[1])
+    winner, value = re.search(
+        r"[Tt]rial (\d+), the highest val_accuracy.*?val_accuracy (?:of )?(0\.\d+)", text
+    ).groups()
+    return Facts(exactly(float(value)), states, int(winner))
+
+
+def in_wandb(runs: dict[str, Any]) -> Facts:
+    of_trials = {name: run for name, run in runs.items() if run.about["job_type"] == "trial"}
+    best = max(run.summary["best_val_accuracy"] for run in of_trials.values())
+    states = Counter(run.summary["state"] for run in of_trials.values())
+    return Facts(best, states, runs[f"{NAME}/final"].about["config"]["trial"])
+
+
+def in_tensorboard(told: dict[str, Any]) -> Facts:
+    best = {name: told[name][3]["hp_metric"][1] for name in told if name not in {"shown", "ended"}}
+    winner = max(best, key=lambda name: best[name])
+    states = Counter(words.partition(":")[0] for words in told["ended"].values())
+    return Facts(exactly(best[winner]), states, int(winner))
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ PROJECT = Path(__file__).parents[2]
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(1200),
     pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium, as in Debian's package"),
 ]
 
@@ -42,9 +42,22 @@ NAME = '<script>alert(3) "quoted" <b>&lt; %{y} 🎉 ' + "long" * 30
 NETWORK = "n" * 200  # the name of a module
 
 
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param("hostile", marks=pytest.mark.xdist_group("hostile")),
+        pytest.param("six_thousand", marks=pytest.mark.xdist_group("six_thousand")),
+    ],
+)
+def report(request: pytest.FixtureRequest) -> Path:
+    """That of each of two real searches."""
+    made = request.getfixturevalue(request.param)
+    return made if request.param == "hostile" else made[1] / "report.html"
+
+
 @pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """That of a real search of a few seconds, in which all names that a user gives are hostile."""
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a real search of a few seconds, in which all names that a user gives are hostile."""
     import numpy as np
     from PIL import Image
 
@@ -70,7 +83,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "  batch_size: 16\n"
         "search: {trials: 12, sampler: random}\n"
         "scheduler: {max_epochs: 4, reduction_factor: 2}\n"
-        "retrain: {seeds: 0, epochs: 1}\n"
+        "retrain: {finalists: 2, seeds: 2, epochs: 1, lr_schedule: constant}\n"
     )
     command = [sys.executable, "-m", "tune.run", "--space", "space.yaml", "--name", NAME]
     environment = {**os.environ, "CIFAR_CACHE": str(folder / "cache"), "PYTHONPATH": str(PROJECT)}

@@ -79,6 +79,7 @@ def test_the_hparams_tab_shows_each_trial_once_with_its_state_and_its_best_value
         {"learning_rate", "flip", "optimizer", "momentum"},
         ["best val_accuracy", "last val_accuracy", "epochs"],
     )
+    assert told.pop("ended") == {"00000": "completed", "00001": "diverged", "00002": "failed"}
     assert {name: (told[name][0], *told[name][1::2]) for name in told} == {
         "00000": ("00000", "STATUS_SUCCESS", {"hp_metric": (3, 0.75)}),
         "00001": ("00001", "STATUS_FAILURE", {"hp_metric": (1, 0.25)}),
@@ -142,3 +143,4 @@ def test_finalists_stand_beside_their_trial(experiment, hparams, hparams_tab, tm
     told = hparams_tab(tmp_path)
     assert told["00007-seed-1"][:2] == ("00007 over seeds", "STATUS_SUCCESS")
     assert told["00007-seed-2"][:2] == ("00007 over seeds", "STATUS_FAILURE")
+    assert told["ended"] == {"00007-seed-1": "completed", "00007-seed-2": "diverged: the loss was nan"}
