@@ -124,6 +124,7 @@ class Runs:
                     self._ending[message.name] = (message, time.monotonic() + _LATE_S)
             case _:
                 if not self._is_noted("final", message.key):
+                    self._begin(message.begin)  # where no tail was trained, nobody else has
                     self._safely(lambda: self._finalise(message))
         self.settle()
 
