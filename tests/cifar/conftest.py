@@ -72,6 +72,7 @@ def no_network(monkeypatch):
         monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.setattr("urllib.request._opener", None)  # urllib keeps the one that it made first, and its proxies
 
 
 @pytest.fixture

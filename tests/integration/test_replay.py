@@ -8,6 +8,8 @@ import pytest
 
 SETTINGS = ("search.trials=3", "scheduler.max_epochs=3", "scheduler.grace_period=1", "retrain.epochs=1")
 
+pytestmark = pytest.mark.xdist_group("replay")  # they share a search
+
 
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory):

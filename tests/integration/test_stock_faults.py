@@ -141,7 +141,7 @@ class Ours:
 
     def process(self, number: int) -> str:
         """The process in which a trial ran: TensorBoard's files are named events.out.tfevents.TIME.HOST.PID.COUNT."""
-        (file,) = (self.directory.trials / f"{number:05d}").glob("events.out.tfevents.*")
+        (file,) = (self.directory.trials / f"{number:05d}").glob("events.out.tfevents.*.*.*.*")  # not the HParams tab's
         return file.name.split(".")[-2]
 
 

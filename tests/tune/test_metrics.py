@@ -51,6 +51,7 @@ def test_the_figures_of_a_search(search):
     assert {name: value for name, value in told.items() if value} == {
         "cifar_tune_trials running": 2,
         "cifar_tune_best_value val_accuracy": 0.75,
+        "cifar_tune_best_trial": second,
         "cifar_tune_slots": 2,
         "cifar_tune_slot_utilisation": 1.0,
         "cifar_tune_epochs_per_second": 0.5,

@@ -49,7 +49,7 @@ def test_every_part_is_there(finished, page):
         "Environment, and again",
         "Trials",
     ]
-    assert {tag: len(page(html).all(tag)) for tag in ("h1", "h2", "h3")} == {"h1": 1, "h2": 16, "h3": 0}
+    assert {tag: len(page(html).all(tag)) for tag in ("h1", "h2", "h3")} == {"h1": 1, "h2": 17, "h3": 0}
 
 
 def test_every_link_leads_somewhere_and_nothing_is_fetched(finished, page):
