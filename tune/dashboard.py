@@ -64,14 +64,14 @@ def dashboard(name: str, storage: str, study: str | None, host: str, port: int) 
 def _study(name: str, storage: str, study: str | None) -> "tuple[Read, str]":
     """The study, and the object store that it was copied from, if it was."""
     from tune.resume import reopen
-    from tune.study_storage import read_database, recorded
+    from tune.study_storage import live_journal, read_database, recorded
 
     directory = reopen(storage, name, "dashboard", read_only=True)
     if study:
         return read_database(study, name), ""
-    _, read = recorded(directory, f"dashboard: {name}")
-    in_database = not directory.journal.exists()
-    return read, directory.remote.uri if directory.remote and not in_database else ""
+    if not directory.journal.exists():
+        return recorded(directory, f"dashboard: {name}")[1], ""
+    return live_journal(directory.journal), directory.remote.uri if directory.remote else ""
 
 
 def _listening(host: str, port: int, app: App) -> WSGIServer:

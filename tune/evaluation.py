@@ -169,7 +169,10 @@ def _saved(mistakes: Sequence["Mistake"], images: "Images", directory: Experimen
         file = folder / f"{one.image:06d}.png"
         save_image(images.pixels[one.image], file)
         told.append({**asdict(one), "file": f"{MISTAKES}/{file.name}"})
-    directory.publish(*folder.iterdir())
+    if directory.remote is not None:
+        directory.remote.delete(folder.relative_to(directory.path).as_posix())
+    if told:
+        directory.publish(folder)
     return told
 
 

@@ -31,6 +31,7 @@ from tune.spec import RECORD, Experiment
 from tune.storage import Storage, open_storage, probe
 from tune.trials import TRIALS
 
+_LOCAL = (TRIALS, "wandb")  # of a working copy, what is not in the object store
 _PACKAGES = ("cifar-tune", "lightning", "optuna", "ray", "torch", "torchmetrics", "torchvision", "wandb")
 
 
@@ -187,12 +188,19 @@ def _free_name(where: Storage, name: str) -> str:
 
 
 def working_copy(where: Storage, name: str, *, fresh: bool) -> ExperimentDir:
-    """An experiment on an object store, and the folder of its local copy."""
+    """An experiment on an object store, and the folder of its local copy.
+
+    What is in no object store, curves and W&B's offline runs, stays in it when the experiment goes on. Raises
+    NameTakenError if a process of this machine runs it.
+    """
     remote = where.child(name)
     path = _working_path(remote)
+    if ExperimentDir(path).is_locked():
+        raise NameTakenError(f"the experiment {remote.uri} is being run by another process; wait for its end")
     try:
-        if path.exists():
-            shutil.rmtree(path)
+        for each in path.iterdir() if path.exists() else ():
+            if fresh or each.name not in _LOCAL:
+                shutil.rmtree(each) if each.is_dir() else each.unlink()
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"the local copy {path} cannot be made: {error.strerror or error}") from None

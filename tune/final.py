@@ -82,7 +82,7 @@ def make_model(
         train = False
     retrain: Any = ray.remote(_Retrain)
     retries = experiment.search.max_retries
-    title = shortened(f"{experiment.name} model, of trial {winner.trial.number}")
+    title = shortened(experiment.name, f" model, of trial {winner.trial.number}")
     actor = retrain.options(
         name=title, num_cpus=cpus, num_gpus=gpus, max_concurrency=2, max_restarts=retries, max_task_retries=retries
     ).remote()

@@ -181,8 +181,8 @@ def rank_correlations(trials: Iterable[Trial], *, maximize: bool) -> dict[int, f
         return {}
     told = {}
     for epoch in range(1, min(trial.epochs for trial in whole) + 1):
-        then = [trial.values[epoch] for trial in whole]
-        if len(set(then)) > 1:
+        then = [trial.values[epoch] for trial in whole if epoch in trial.values]  # one of a population began later
+        if len(then) == len(whole) and len(set(then)) > 1:
             told[epoch] = float(spearmanr(then, ends).statistic)
     return told
 

@@ -50,7 +50,8 @@ def comparable(study: Study, levels: Sequence[int]) -> list[FrozenTrial]:
         seen = completed(trials)
     else:
         seen = History(levels).comparable(trials, maximize, at_least=_ENOUGH)
-    return seen if len(seen) >= _ENOUGH else []
+    differ = len({trial.values[0] for trial in seen if trial.values}) > 1  # else nothing made a difference
+    return seen if len(seen) >= _ENOUGH and differ else []
 
 
 def _shares(study: Study, seen: list[FrozenTrial], evaluator: BaseImportanceEvaluator) -> dict[str, float]:
@@ -58,5 +59,6 @@ def _shares(study: Study, seen: list[FrozenTrial], evaluator: BaseImportanceEval
         return {}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Some regimes for parameter", UserWarning)  # an option that few trials had
+        warnings.filterwarnings("ignore", ".*select the same set of trials", UserWarning)  # few values, many ties
         shares = get_param_importances(view_of(seen, study), evaluator=evaluator)
     return {name: float(share) for name, share in shares.items() if math.isfinite(share)}

@@ -45,7 +45,7 @@ def run_jobs(
     waiting, running = list(jobs), dict[Any, tuple[Job, float]]()
 
     def start(job: Job, gpus: float) -> None:
-        title, retries = shortened(f"{experiment.name} {job.title}"), experiment.search.max_retries
+        title, retries = shortened(experiment.name, f" {job.title}"), experiment.search.max_retries
         taken = task.options(name=title, num_cpus=share.cpus, num_gpus=gpus, max_retries=retries)
         began = taken.remote(job, experiment, images, directory, tracking, max(1, int(share.cpus)))
         running[began] = (job, gpus)

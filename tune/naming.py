@@ -20,12 +20,15 @@ _LONGEST = 160
 
 def title(experiment: Experiment, number: int, hparams: Mapping[str, Any]) -> str:
     """A trial in a line: 'quickstart trial 17: width 0.25, optimizer sgd'. Pure."""
-    return shortened(f"{experiment.name} trial {number}: {in_words(experiment.space, hparams)}")
+    return shortened(experiment.name, f" trial {number}: {in_words(experiment.space, hparams)}")
 
 
-def shortened(line: str) -> str:
-    """As much of it as a table shows."""
-    return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…"
+def shortened(name: str, rest: str) -> str:
+    """Both, as much of them as a table shows: of a long name less, since what tells two apart comes behind it."""
+    room = max(_LONGEST // 2, _LONGEST - len(name))
+    rest = rest if len(rest) <= room else f"{rest[: room - 1]}…"
+    most = _LONGEST - len(rest)
+    return f"{name}{rest}" if len(name) <= most else f"{name[: most - 1]}…{rest}"
 
 
 def show_titles(controller: Any, name: str) -> None:
@@ -39,7 +42,7 @@ def show_titles(controller: Any, name: str) -> None:
         numbers = count(1)
 
         def add_actor(cls: Any, **options: Any) -> Any:
-            return add(cls=_named(cls, shortened(f"{name} process {next(numbers)}")), **options)
+            return add(cls=_named(cls, shortened(name, f" process {next(numbers)}")), **options)
 
         def schedule(*task: Any, **options: Any) -> Any:
             with _titled(controller, options.get("tracked_actor_task"), options.get("method_name")):

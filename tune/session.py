@@ -2,13 +2,14 @@
 
 import shlex
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from cifar.errors import UserError
+from cifar.errors import UserError, first_line
 from tune.errors import RetrainFailedError, SearchFailedError
 
 if TYPE_CHECKING:
@@ -171,6 +172,8 @@ def _made(job: _Job, nodes: "list[Node]", share: "Share", console: "Console", cl
     shared = images.share(data)
     tracked, record = _opened(job, console)
     tracked = closing.enter_context(writing(tracked, partial(console.print, markup=False, soft_wrap=True)))
+    if shown := cluster.dashboard_line(joined=job.where.address is not None):
+        console.print(shown, markup=False, soft_wrap=True)
     if job.mode == "retrain":
         trials = _known(job, record)
     else:
@@ -181,13 +184,27 @@ def _made(job: _Job, nodes: "list[Node]", share: "Share", console: "Console", cl
         record.test_readings = ledger.seal(directory.ledger, record.test_readings, made.test.reading)
     known = known_experiment(directory, experiment, Read(record.study))
     summary = summary_of(known)
-    write_report(known)
-    write_card(summary)
-    write_next(known)
+    views: list[tuple[str, Callable[[], object]]] = [
+        ("the model's card", lambda: write_card(summary)),
+        ("the report", lambda: write_report(known)),
+        ("next.yaml", lambda: write_next(known)),
+        ("W&B's final run", lambda: tracked.tell(final_run(summary)) if tracked.mode else None),
+    ]
+    for what, show in views:
+        _shown(what, show, console)
     directory.publish()
-    if tracked.mode:
-        tracked.tell(final_run(summary))
     return summary
+
+
+def _shown(what: str, show: Callable[[], object], console: "Console") -> None:
+    """Makes a view of what is finished: a fault in it costs that view. A disk that is full is the user's to know of."""
+    try:
+        show()
+    except (UserError, OSError):
+        raise
+    except Exception as error:
+        lacks = f"{what} could not be made: {type(error).__name__}: {first_line(error)}; the model is complete"
+        console.print(lacks, markup=False, soft_wrap=True)
 
 
 def _opened(job: _Job, console: "Console") -> "tuple[Tracking, StudyRecord]":
@@ -222,7 +239,6 @@ def _searched(
     console: "Console",
 ) -> "tuple[list[Trial], Share]":
     """The trials, and what each took."""
-    from tune import cluster
     from tune.packing import packed
     from tune.progress import Progress
     from tune.search import search
@@ -230,8 +246,7 @@ def _searched(
     experiment, ended = job.experiment, len(record.ended())
     share, packing = packed(experiment, shared, nodes, share, experiment.trials - ended)
     record.slots = share.slots
-    shown = cluster.dashboard_line(joined=job.where.address is not None)
-    for line in filter(None, [packing, _opening(job, share, ended), shown]):
+    for line in filter(None, [packing, _opening(job, share, ended)]):
         console.print(line, markup=False, soft_wrap=True)
     with Progress(experiment, share.slots, console) as progress:
         trials, traceback = search(experiment, shared, job.directory, record, share, tracked, progress)

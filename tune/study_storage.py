@@ -204,6 +204,16 @@ def read_journal(journal: Path) -> Read:
         raise StorageError(f"{journal}: no study can be read there ({error})") from None
 
 
+def live_journal(journal: Path) -> Read:
+    """The same, which goes on as the journal does. Raises StorageError if there is none to read."""
+    try:
+        storage = JournalStorage(_ReadOnly(str(journal)))
+        (name,) = optuna.get_all_study_names(storage)
+        return Read(optuna.load_study(study_name=name, storage=storage))
+    except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
+        raise StorageError(f"{journal}: no study can be read there ({error})") from None
+
+
 def read_database(url: str, name: str) -> Read:
     """An earlier experiment's study in a database. Raises StorageError if there is none of that name."""
     try:
@@ -224,6 +234,17 @@ def recorded(directory: ExperimentDir, asks: str) -> tuple[dict[str, Any], Read]
             raise ResumeError(f"{asks} has its study in {database}, behind a password; leave it out")
         return provenance, read_database(database, directory.path.name)
     return provenance, read_journal(directory.journal)
+
+
+class _ReadOnly(JournalFileBackend):
+    """A journal that is not created where it is missing, and not written to."""
+
+    def __init__(self, file_path: str) -> None:
+        Path(file_path).open("rb").close()
+        super().__init__(file_path)
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        raise io.UnsupportedOperation("this study was opened to be read")
 
 
 class _Snapshot(BaseJournalBackend):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
 
+from tune.experiment import write_text
 from tune.sections import TrackingConfig
 from tune.wandb_runs import Begin, JobType
 
@@ -57,7 +58,7 @@ def _token(directory: Path) -> str:
     file = directory / "token"
     if not file.exists():
         directory.mkdir(parents=True, exist_ok=True)
-        file.write_text(uuid4().hex[:12], encoding="utf-8")
+        write_text(file, uuid4().hex[:12])
     return file.read_text(encoding="utf-8")
 
 

@@ -13,7 +13,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cifar.errors import first_line
 from tune.tracking import Tracking
-from tune.wandb_runs import Runs
+from tune.wandb_runs import Picture, Row, Runs
 
 _SETTLE_S = 0.5
 _PATIENCE_S = 60.0  # at the end, without a message handled
@@ -47,16 +47,17 @@ class _Writer:
                 break
             self._runs.tell(message)
             self._handled += 1
-        self._runs.close()
+        for _ in self._runs.close():
+            self._handled += 1
         self._said.set()
 
     def put(self, message: Any) -> None:
-        """Takes it, or drops it where W&B is hopelessly behind."""
-        if self._queue.qsize() < _MOST_WAITING:
+        """Takes it, or drops a value or a picture where W&B is hopelessly behind."""
+        if self._queue.qsize() < _MOST_WAITING or not isinstance(message, Row | Picture):
             self._queue.put(message)
 
     def handled(self) -> int:
-        """How many messages were, so far."""
+        """How many messages were, so far, and at the end runs."""
         return self._handled
 
     def trouble(self) -> str:

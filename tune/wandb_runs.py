@@ -7,9 +7,10 @@ The driver tells a trial's end, since the trial's own process knows only that it
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -135,11 +136,12 @@ class Runs:
                 del self._ending[name]
                 self._safely(lambda end=end: self._end(end))  # type: ignore[misc]
 
-    def close(self) -> None:
-        """Ends everything; what did not end is paused, and may go on in the same run later."""
+    def close(self) -> Iterator[str]:
+        """Ends everything, run by run; what did not end is paused, and may go on in the same run later."""
         self.settle(at_once=True)
         for name in list(self._open):
             self._safely(lambda name=name: self._finish(name, {"state": "paused"}))  # type: ignore[misc]
+            yield name
         self._safely(self._end_wandb)
 
     def _end_wandb(self) -> None:
@@ -266,12 +268,17 @@ class Runs:
     def _note(self, what: str, name: str) -> None:
         with self._notes.open("a", encoding="utf-8") as file:
             file.write(json.dumps([what, name]) + "\n")
+        self._noted.add(json.dumps([what, name]))
+
+    @cached_property
+    def _noted(self) -> set[str]:
+        try:
+            return set(self._notes.read_text(encoding="utf-8").splitlines())
+        except OSError:
+            return set()
 
     def _is_noted(self, what: str, name: str) -> bool:
-        try:
-            return json.dumps([what, name]) in self._notes.read_text(encoding="utf-8").splitlines()
-        except OSError:
-            return False
+        return json.dumps([what, name]) in self._noted
 
     def _is_unfinished(self, name: str) -> bool:
         """Whether it began and did not end, as far as is noted."""

@@ -117,3 +117,9 @@ def test_rank_correlations_over_whole_curves():
     assert set(told) == {1, 2, 4}, "after epoch 3 all are equal"
     assert (told[1], told[2], told[4]) == (pytest.approx(-1), pytest.approx(1), pytest.approx(1))
     assert rank_correlations(searched(curves, [], keep=4), maximize=True) == {}
+
+
+def test_an_epoch_that_a_trial_of_a_population_began_after_is_left_out():
+    whole = [Trial(n, {}, "completed", {1: 0.1 * n, 2: 0.1 * n, 3: 0.2 * n}) for n in range(6)]
+    born = Trial(6, {}, "completed", {3: 0.5}, parent=(5, 2))
+    assert set(rank_correlations([*whole, born], maximize=True)) == {3}

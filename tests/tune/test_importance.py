@@ -4,7 +4,7 @@ import optuna
 import pytest
 from optuna.samplers import RandomSampler
 
-from tune.importance import importances
+from tune.importance import fanova, importances
 
 LEVELS = (1, 4)
 
@@ -52,3 +52,14 @@ def test_of_several_objectives_the_first_counts():
 def test_of_few_trials_nothing_is_said():
     assert importances(searched(9), LEVELS) == {}
     assert importances(optuna.create_study(), LEVELS) == {}
+
+
+def test_where_all_have_one_value_nothing_mattered():
+    study = optuna.create_study(sampler=RandomSampler(seed=1), direction="maximize")
+    for _ in range(12):
+        trial = study.ask()
+        trial.suggest_float("learning_rate", 0, 1)
+        for epoch in range(1, 5):
+            trial.report(0.1, epoch)
+        study.tell(trial, 0.1)
+    assert importances(study, LEVELS) == fanova(study, LEVELS) == {}

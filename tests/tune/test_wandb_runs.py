@@ -37,7 +37,7 @@ def write(tmp_path):
         runs.prepare()
         for message in messages:
             message() if callable(message) else runs.tell(message)
-        runs.close()
+        list(runs.close())
         return said
 
     return tell

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from cifar.errors import UserError
+from cifar.errors import UserError, first_line
 from tune.errors import StorageError
 from tune.experiment import write_text
 from tune.recorded import Recorded
@@ -62,7 +62,7 @@ def write_report(known: Recorded, output: Path | None = None) -> Path:
     output: another file. Raises StorageError if the experiment's directory cannot be written, UserError if `output`
     cannot.
     """
-    html = page(known.name, headline(known), state(known), [make(known) for make in SECTIONS])
+    html = page(known.name, headline(known), state(known), [_made(make, known) for make in SECTIONS])
     if output is not None:
         write_to(output, html)
         return output
@@ -73,6 +73,18 @@ def write_report(known: Recorded, output: Path | None = None) -> Path:
         advice = "choose another file with --output"
         raise StorageError(f"{directory.report} cannot be written: {error.strerror or error}; {advice}") from None
     return directory.report
+
+
+def _made(make: Callable[[Recorded], Section | None], known: Recorded) -> Section | None:
+    """A part of the page, or what went wrong with it: that costs none of the others."""
+    try:
+        return make(known)
+    except (UserError, OSError):
+        raise
+    except Exception as error:
+        title = make.__name__.removesuffix("_section").replace("_", " ").capitalize()
+        words = Markup("<p>This part could not be made: {}: {}.</p>").format(type(error).__name__, first_line(error))
+        return Section(title, words)
 
 
 def write_to(output: Path, html: str) -> None:

@@ -8,12 +8,27 @@ from cifar.errors import UserError
 from tune.errors import StorageError
 from tune.recorded import read_experiment
 from tune.report.page import write_report
+from tune.report.result import result_section
+from tune.report.trials_table import trials_section
 
 HOSTILE = "</script><script>alert('x')</script> \"quoted\" <b>&amp; %{x} 🎉"
 
 
 def written(known):
-    return write_report(known).read_text(encoding="utf-8")
+    html = write_report(known).read_text(encoding="utf-8")
+    assert "This part could not be made" not in html
+    return html
+
+
+def test_a_part_that_cannot_be_made_costs_none_of_the_others(finished, page, monkeypatch):
+    def broken_section(known):
+        raise ZeroDivisionError("<i>")
+
+    monkeypatch.setattr("tune.report.page.SECTIONS", (result_section, broken_section, trials_section))
+    told = page(write_report(finished()).read_text(encoding="utf-8"))
+    assert "Broken This part could not be made: ZeroDivisionError: " in told.words
+    assert "winner trial" in told.words
+    assert told.all("i") == []
 
 
 def test_the_result_comes_first(finished, page):
