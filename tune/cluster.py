@@ -13,7 +13,7 @@ from typing import Any
 
 from cifar.errors import first_line
 from tune.errors import ResourcesError, StorageError
-from tune.interrupts import unheard
+from tune.interrupts import kept, unheard
 from tune.sections import ResourcesConfig
 from tune.storage import Storage, probe
 
@@ -80,13 +80,14 @@ def connected(address: str | None, python: str | None = None, *, dashboard: bool
     if address is not None:
         _check_listening(address)
     try:
-        if address is None:
-            runtime_env = {"py_executable": python} if python else None
-            # None: with one, but not at the price of the cluster if that cannot be started
-            shown = None if dashboard else False
-            ray.init(address="local", include_dashboard=shown, runtime_env=runtime_env, **options)
-        else:
-            ray.init(address=address, runtime_env={"env_vars": _ENVIRONMENT}, **options)
+        with kept():
+            if address is None:
+                runtime_env = {"py_executable": python} if python else None
+                # None: with one, but not at the price of the cluster if that cannot be started
+                shown = None if dashboard else False
+                ray.init(address="local", include_dashboard=shown, runtime_env=runtime_env, **options)
+            else:
+                ray.init(address=address, runtime_env={"env_vars": _ENVIRONMENT}, **options)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         reason = first_line(error)
         if address is None:

@@ -66,6 +66,17 @@ def unheard() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def kept() -> Iterator[None]:
+    """Whoever handles the signals now does so afterwards: Ray takes SIGTERM for itself when it starts."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 @dataclass
 class Work:
     """begun: whether anything stays of it."""

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from tune.errors import InterruptedSearchError
-from tune.interrupts import Interrupted, Stopped, at_once, graceful, resumable
+from tune.interrupts import Interrupted, Stopped, at_once, graceful, kept, resumable, unheard
 
 GRACEFUL = """
 import time
@@ -107,6 +107,18 @@ def test_afterwards_signals_are_handled_as_before():
         assert stopped == Stopped(0)
         assert signal.getsignal(signal.SIGTERM) not in before
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_who_takes_a_signal_meanwhile_gives_it_back():
+    before = signal.getsignal(signal.SIGTERM)
+    with kept():
+        signal.signal(signal.SIGTERM, lambda number, frame: None)
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_moment_may_be_deaf():
+    with unheard():
+        signal.raise_signal(signal.SIGTERM)
 
 
 def test_an_interruption_is_no_error():
