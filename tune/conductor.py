@@ -89,7 +89,8 @@ class Conductor:
         self._at_rungs.recall(self.trials.values())
         self._end_hopeless()
         goes_on = self.waiting or self.proposals.left or self._at_rungs.promotable(finishing=True)
-        if self.audits.share and not goes_on:
+        ended = self.record.ended_because and self.limits.reason  # by a limit that was not raised since: audits, too
+        if self.audits.share and not goes_on and not ended:
             self._end_the_rest()
 
     # -- what runs next
