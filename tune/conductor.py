@@ -355,6 +355,7 @@ class Conductor:
         self.audits.close()
         for number in self.live.clear():
             self.trials[number].state = "paused"
+            self.told(self.trials[number])
         if self.interrupted or self.trouble:
             return
         with self._guarded():
