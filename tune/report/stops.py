@@ -98,7 +98,8 @@ def stops_section(known: Recorded) -> Section | None:
         f"Of {rung.arrived:,} at epoch {rung.epoch}, {rung.passed:,} went on and {len(rung.stopped):,} were stopped."
         for rung in rungs
     )
-    spent = sum(trial.trained for trial in known.trials)
+    audited = sum(trial.audited for trial in known.trials)
+    spent = sum(trial.trained for trial in known.trials) - audited
     whole = scheduler.max_epochs * sum(bool(trial.values) for trial in known.trials)
     return section(
         "Early stopping",
@@ -107,7 +108,8 @@ def stops_section(known: Recorded) -> Section | None:
         factor=scheduler.reduction_factor,
         full=f"{full:,} trials" if full != 1 else "1 trial",
         max_epochs=scheduler.max_epochs,
-        saved=f"{spent:,} epochs were trained, {spent / whole:.0%} of what all trials at full length would have taken",
+        saved=f"{spent:,} epochs were trained, {spent / whole:.0%} of what all trials at full length would have taken"
+        + (f"; audits trained {audited:,} more" if audited else ""),
         figure=figure_html(_figure(rungs), described),
         table=table("Trials at each rung", columns, rows),
         nearest=[_nearest(known, rung) for rung in rungs if rung.stopped],

@@ -5,6 +5,7 @@ from html import unescape
 
 from tune.recorded import read_experiment
 from tune.report.audit_section import audit_section
+from tune.report.stops import stops_section
 
 FIELDS = ("search.trials=24", "scheduler.max_epochs=9", "scheduler.reduction_factor=3", "search.sampler=random")
 
@@ -36,6 +37,14 @@ def test_it_says_what_stopping_cost(begun, storage):
     assert "Grace period that would have been enough" in told
     assert re.search(r"over the trials that got there, by themselves or audited: -?\d\.\d\d at rung 1, ", told)
     assert made.html.count('role="img"') == 2
+
+
+def test_the_share_that_early_stopping_trained_leaves_audits_out(begun, storage):
+    one = begun("one", *FIELDS, "scheduler.audit=1", value=crossing).run()
+    own = sum(trial.epochs for trial in one.trials.values())
+    html = stops_section(read_experiment(str(storage), "one", "report")).html
+    assert f"{own} epochs were trained, {own / (24 * 9):.0%} of what all trials" in html
+    assert f"would have taken; audits trained {sum(trial.audited for trial in one.trials.values())} more" in html
 
 
 def test_what_runs_and_what_waits_is_told(begun, storage):
