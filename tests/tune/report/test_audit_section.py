@@ -5,7 +5,7 @@ from html import unescape
 
 from tune.recorded import read_experiment
 from tune.report.audit_section import audit_section
-from tune.report.stops import stops_section
+from tune.report.stops import rungs_of, stops_section
 from tune.trials import Trial
 
 FIELDS = ("search.trials=24", "scheduler.max_epochs=9", "scheduler.reduction_factor=3", "search.sampler=random")
@@ -38,6 +38,15 @@ def test_it_says_what_stopping_cost(begun, storage):
     assert "Grace period that would have been enough" in told
     assert re.search(r"over the trials that got there, by themselves or audited: -?\d\.\d\d at rung 1, ", told)
     assert made.html.count('role="img"') == 2
+
+
+def test_the_rank_correlations_are_those_of_the_rungs(begun, storage):
+    one = begun("one", *FIELDS, "scheduler.audit=1", value=crossing).run()
+    known = read_experiment(str(storage), "one", "report")
+    told = text_of(audit_section(known).html)
+    first, *_ = rungs_of(known)
+    assert first.whole == len(one.trials) > 5
+    assert f"by themselves or audited: {first.correlation:.2f} at rung 1" in told
 
 
 def test_the_share_that_early_stopping_trained_leaves_audits_out(begun, storage):
