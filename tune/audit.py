@@ -33,7 +33,7 @@ class Audits:
     """Is told by the conductor what Ray tells it, of the trainings in `live`.
 
     yields: whether the slots are wanted for something else: an audit then pauses after its epoch. guarded: catches
-    what goes wrong in writing. say: hears a line of each that begins or ends.
+    what goes wrong in writing. say: hears a line of each that begins or ends. told: hears every change, by the trial.
     """
 
     def __init__(
@@ -46,9 +46,11 @@ class Audits:
         guarded: Callable[[], AbstractContextManager[None]],
         yields: Callable[[], bool],
         say: Callable[[str], None],
+        told: Callable[[Trial], None],
     ) -> None:
         self._experiment, self._record, self._checkpoints = experiment, record, checkpoints
         self._limits, self._slots, self._guarded, self._yields, self._say = limits, slots, guarded, yields, say
+        self._told = told
         self.share = experiment.scheduler.audit
         self.live: dict[int, Trial] = {}  # those in a slot
         self._of: dict[int, Trial] = {}  # whose audit it is
@@ -96,6 +98,7 @@ class Audits:
         audit.state = "running"
         self.live[audit.number] = audit
         self._slots.begin(audit)
+        self._told(self._of[audit.number])
         first = "goes on" if audit.epochs == self._of[audit.number].epochs else "goes on again"
         self._say(f"audit: trial {audit.number}, stopped after epoch {self._of[audit.number].epochs}, {first}")
         return Start(audit, tuple(sorted(audit.checkpoints.items(), reverse=True)), is_audit=True)
@@ -128,6 +131,7 @@ class Audits:
             with self._guarded():
                 self._record.note_audit(number, **{f"value {epoch}": value})
                 audit.values[epoch] = value
+        self._told(self._of[number])
         if epoch < self._experiment.scheduler.max_epochs and self._yields():
             self._outcome[number] = ("paused", "")
         return number in self._outcome
@@ -210,6 +214,7 @@ class Audits:
     def _pause(self, audit: Trial) -> None:
         audit.state = "paused"
         self._waiting.append(audit)
+        self._told(self._of[audit.number])
 
     def _end(self, audit: Trial, state: State, reason: str) -> None:
         audit.state, audit.reason = state, reason
@@ -218,6 +223,7 @@ class Audits:
         with self._guarded():
             self._record.note_audit(audit.number, reason=reason, state=state)
             self._checkpoints.hold(self._of[audit.number])
+        self._told(self._of[audit.number])
         value = f", {search.metric} {best[1]:.4f} at epoch {best[0]}" if best else ""
         why = f" ({reason})" if reason else ""
         self._say(f"audit: trial {audit.number} {state} after {audit.epochs} epochs{value}{why}")

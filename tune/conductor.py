@@ -30,7 +30,7 @@ class Conductor:
     """Is asked and told by Ray Tune's searcher, scheduler and callback.
 
     place: the experiment's directory. slots: how many trials fit at once now. told: hears every change of a trial;
-    say: a line where an audit begins or ends.
+    say: a line where an audit begins or ends; audited: every change of a trial's audit.
     `trouble` is the error that ended the search where the study or the storage could not be written.
     """
 
@@ -42,6 +42,7 @@ class Conductor:
         slots: Callable[[], int],
         told: Callable[[Trial], None],
         say: Callable[[str], None] = lambda line: None,
+        audited: Callable[[Trial], None] = lambda trial: None,
     ) -> None:
         self.experiment, self.record, self.slots, self.told = experiment, record, slots, told
         search, scheduler = experiment.search, experiment.scheduler
@@ -66,7 +67,7 @@ class Conductor:
         self.checkpoints.recall(self.trials.values())
         self._breeding = Breeding(experiment, record, self.trials, self.proposals, self.checkpoints, self._saved)
         common = (experiment, record, self.checkpoints, self.limits)
-        self.audits = Audits(*common, self.live, self._guarded, self._wants_slots, say)
+        self.audits = Audits(*common, self.live, self._guarded, self._wants_slots, say, audited)
         self.audits.recall(self.trials.values())
         self._recall()
 
@@ -89,7 +90,8 @@ class Conductor:
         self._at_rungs.recall(self.trials.values())
         self._end_hopeless()
         goes_on = self.waiting or self.proposals.left or self._at_rungs.promotable(finishing=True)
-        if self.audits.share and not goes_on:
+        ended = self.record.ended_because and self.limits.reason  # by a limit that was not raised since: audits, too
+        if self.audits.share and not goes_on and not ended:
             self._end_the_rest()
 
     # -- what runs next
@@ -354,6 +356,7 @@ class Conductor:
         self.audits.close()
         for number in self.live.clear():
             self.trials[number].state = "paused"
+            self.told(self.trials[number])
         if self.interrupted or self.trouble:
             return
         with self._guarded():

@@ -17,7 +17,7 @@ from tune.objectives import best_figures, in_digits
 from tune.points import in_words
 from tune.sections import SearchConfig
 from tune.standing import Goal, Standing, duration
-from tune.trials import Trial
+from tune.trials import ENDED, Trial
 
 _BAR = 20  # columns
 _COLOURS = {"completed": "green", "stopped": "default", "diverged": "red", "failed": "red"}
@@ -55,6 +55,8 @@ def search_rows(standing: Standing, *, over: bool = False, runs: bool = True) ->
     rows = [_goal_row(goal, standing.experiment.search) for goal in standing.goals()]
     told = {row.label for row in rows}
     rows.insert(1, Row("", ", ".join(f"{count} {state}" for state, count in standing.states.items()) or "none yet"))
+    if any(standing.audits.values()):
+        rows.insert(2, Row("audits", _audits(standing)))
     if "epochs" not in told:
         rows.insert(2, Row("epochs", f"{standing.epochs}"))
     if "time" not in told:
@@ -81,6 +83,12 @@ def _goal_row(goal: Goal, search: SearchConfig) -> Row:
     reached = "none yet" if goal.done is None else f"{goal.done:.4f}"
     side = "at least" if search.maximize else "at most"
     return Row("target", f"{search.metric} {side} {goal.of:g}, so far {reached}")
+
+
+def _audits(standing: Standing) -> str:
+    runs, ended = standing.audits["running"], sum(standing.audits[state] for state in ENDED)
+    counts = {"running": runs, "waiting": standing.audits_left - runs, "ended": ended}
+    return ", ".join(f"{count} {what}" for what, count in counts.items() if count)
 
 
 def _left(standing: Standing, runs: bool) -> str:

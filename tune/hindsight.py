@@ -166,16 +166,21 @@ def hindsight(search: SearchConfig, scheduler: SchedulerConfig, trials: Sequence
     return Hindsight(search, scheduler, trials, stopped, audited, len(drawn) - len(audited) - failed, failed)
 
 
+def whole_curves(trials: Iterable[Trial]) -> list[Trial]:
+    """The trainings whose curve is known to the end: trials that completed, and audits of others."""
+    last = [trial.audit or trial for trial in trials]
+    return [one for one in last if one.state == "completed" and one.best(maximize=True)]
+
+
 def rank_correlations(trials: Iterable[Trial], *, maximize: bool) -> dict[int, float]:
     """How well the order of values after each epoch is that of the best values at the end, from -1 to 1, by epoch.
 
     Of the trials whose whole curve is known: completed, or audited to the end; Spearman's coefficient. Empty where
-    they are fewer than 5; an epoch at which all are equal is left out.
+    they are fewer than 5; an epoch that one has no value of, or at which all are equal, is left out.
     """
     from scipy.stats import spearmanr
 
-    whole = [trial.audit or trial for trial in trials]
-    whole = [trial for trial in whole if trial.state == "completed"]
+    whole = whole_curves(trials)
     ends = [best[1] for trial in whole if (best := trial.best(maximize))]
     if len(ends) < _ENOUGH or len(set(ends)) == 1:
         return {}

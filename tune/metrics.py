@@ -116,6 +116,6 @@ class Metrics:
     def _by_place(self) -> dict[int, tuple[float, float]]:
         """What to show of each slot, those that trials have left included."""
         trials = self.standing.trials
-        for number in [number for number in self._places if (one := trials.get(number)) and one.state != "running"]:
+        for number in [number for number in self._places if (one := trials.get(number)) and not one.in_slot]:
             self._reports[self._places.pop(number)] = (0.0, 0.0)
         return self._reports

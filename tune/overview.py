@@ -34,7 +34,7 @@ class Overview:
         """Of the search, as it is recorded; while it runs, as it will have gone on since."""
         known, search = self.known, self.known.experiment.search
         elapsed = known.search_seconds
-        if known.running and any(trial.state == "running" for trial in known.trials):
+        if known.running and any(trial.in_slot for trial in known.trials):
             elapsed += self._unwritten
         limits = Limits(search, elapsed)
         if search.patience is not None:
@@ -150,6 +150,7 @@ class Overview:
             "sessions": 1 + len(known.provenance.get("resumed", [])),
             "trials": {"planned": standing.planned, "ended": standing.ended, "by_state": standing.states},
             "slots": {"busy": standing.busy, "of": known.slots},
+            "audits": {"by_state": {state: count for state, count in sorted(standing.audits.items()) if count}},
             "epochs": standing.epochs,
             "epoch_seconds": standing.epoch_seconds,
             "search_seconds": round(standing.elapsed, 3),

@@ -95,7 +95,7 @@ class Progress(_Display):
         search = self.experiment.search
         if trial.state not in {"running", "paused"}:
             self._plain(f"[{self.standing.ended}/{self.standing.planned}] {ended(trial, search)}")
-        elif self.experiment.trials == 1 and trial.epochs:
+        elif self.experiment.trials == 1 and trial.state == "running" and trial.epochs:
             self._plain(f"epoch {trial.epochs}: {search.metric} {trial.values[trial.epochs]:.4f}")
 
     def _view(self) -> Group:

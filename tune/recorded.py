@@ -23,7 +23,8 @@ from tune.trials import Trial
 class Recorded:
     """One experiment. running: whether a process of this machine runs it now.
 
-    trials: as the study has them; of those without an end, the ones that have a slot are running, the others paused.
+    trials: as the study has them; of those without an end, the ones that have a slot are running, the others paused;
+    of audits the same.
     """
 
     directory: ExperimentDir
@@ -44,7 +45,16 @@ class Recorded:
         for trial in trials if self.running else ():
             if trial.state == "paused" and trial.begun and not trial.waits_at(self.experiment.scheduler.pauses):
                 trial.state = "running"
+        if self.running:
+            self._run_audits(trials)
         return trials
+
+    def _run_audits(self, trials: Collection[Trial]) -> None:
+        """Of the audits that were given a slot and did not end, as many run as the trials leave slots for."""
+        room = (self.slots or 1) - sum(trial.state == "running" for trial in trials)
+        begun = [t.audit for t in trials if t.audit and t.audit.state == "paused" and t.audit.attempts > t.attempts]
+        for audit in begun[: max(0, room)]:
+            audit.state = "running"
 
     @cached_property
     def winner(self) -> Winner | None:

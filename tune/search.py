@@ -157,7 +157,7 @@ def search(
         progress.update(trial)
         tracker.update(trial)
 
-    conductor = Conductor(experiment, record, directory.place, slots, told, progress.say)
+    conductor = Conductor(experiment, record, directory.place, slots, told, progress.say, progress.standing.update)
     progress.recall(conductor.trials.values(), conductor.limits)
     for trial in conductor.trials.values():
         tracker.update(trial, recalled=True)

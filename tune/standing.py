@@ -40,6 +40,7 @@ class _Seen:
     epochs: int
     trained: int
     seconds: float
+    audit: State | None
 
 
 class Standing:
@@ -54,7 +55,8 @@ class Standing:
         self.trials: dict[int, Trial] = {}
         self.ends: list[Trial] = []  # in the order of their ends
         self.counts: Counter[State] = Counter()
-        self.epochs = 0  # trained by all trials, each counted once
+        self.audits: Counter[State] = Counter()
+        self.epochs = 0  # trained by all trials and audits, each counted once
         self.best: Trial | None = None  # the one that would win, by the values of the search
         self._elapsed = elapsed
         self._seconds = 0.0  # in slots
@@ -63,22 +65,29 @@ class Standing:
     def recall(self, trials: Iterable[Trial]) -> None:
         """Hears of trials that were there before, in the order of their ends; of those that never began, nothing."""
         begun = [trial for trial in trials if trial.begun or trial.state in ENDED]
-        for trial in sorted(begun, key=lambda trial: (trial.ended_at is None, trial.ended_at or 0.0, trial.number)):
+        for trial in begun:
             self._count(trial)
+        # some may have been told before: what a kill left undecided is decided when the conductor is made
+        self.ends.sort(key=lambda trial: (trial.ended_at is None, trial.ended_at or 0.0, trial.number))
         self.best = next(iter(in_order(self.experiment.search, list(self.trials.values()))), None)
 
     def update(self, trial: Trial) -> None:
-        """A trial has begun, finished an epoch, paused or ended."""
+        """A trial or its audit has begun, finished an epoch, paused or ended."""
         self._count(trial)
         again = self.best is not None and self.best.number == trial.number
         field = list(self.trials.values()) if again and self._may_fall(trial) else [*filter(None, [self.best]), trial]
         self.best = next(iter(in_order(self.experiment.search, field)), None)
 
     def _count(self, trial: Trial) -> None:
-        before = self._seen.get(trial.number, _Seen("paused", 0, 0, 0.0))
-        now = self._seen[trial.number] = _Seen(trial.state, trial.epochs, trial.trained, trial.seconds)
+        before = self._seen.get(trial.number, _Seen("paused", 0, 0, 0.0, None))
+        audit = trial.audit.state if trial.audit else None
+        now = self._seen[trial.number] = _Seen(trial.state, trial.epochs, trial.trained, trial.spent, audit)
         if trial.number in self.trials:
             self.counts[before.state] -= 1
+        if before.audit:
+            self.audits[before.audit] -= 1
+        if now.audit:
+            self.audits[now.audit] += 1
         self.trials[trial.number] = trial
         self.counts[now.state] += 1
         self.epochs += now.trained - before.trained
@@ -103,7 +112,12 @@ class Standing:
     @property
     def busy(self) -> int:
         """Slots that train."""
-        return self.counts["running"]
+        return self.counts["running"] + self.audits["running"]
+
+    @property
+    def audits_left(self) -> int:
+        """Audits that train or wait."""
+        return sum(count for state, count in self.audits.items() if state not in ENDED)
 
     @property
     def states(self) -> dict[str, int]:
@@ -145,17 +159,23 @@ class Standing:
 
         By rungs, if each lets through the share that it should, or that it has let through so far if that is more;
         without, if trials become as long as those that have ended; in a population, to the full length of each line.
+        Audits go on to the end; how many will be drawn yet is not known.
         """
         scheduler, budget = self.experiment.scheduler, self.experiment.search.epoch_budget
         seen = list(self._seen.values())
-        if scheduler.type == "pbt":
+        searched = self.ended >= self.planned
+        if self.limits.spent if searched else self.limits.reason:  # as for the conductor: audits may be left
+            return 0
+        if searched:
+            left = 0.0
+        elif scheduler.type == "pbt":
             left = float(self.experiment.trials * scheduler.max_epochs - self.epochs)
         elif scheduler.type == "asha":
             left = self._left_by_rungs(seen)
         else:
             left = self._left_by_length(seen)
-        if self.ended >= self.planned or self.limits.reason:
-            return 0
+        audits = [one for one in seen if one.audit and one.audit not in ENDED]
+        left = max(0.0, left) + sum(scheduler.max_epochs - one.trained for one in audits)
         return max(0, round(left if budget is None else min(left, budget - self.epochs)))
 
     def _left_by_length(self, seen: list[_Seen]) -> float:
@@ -190,6 +210,6 @@ class Standing:
         budget, each = self.experiment.search.time_budget_s, self.epoch_seconds
         if each is None:
             return None
-        at_once = max(1, min(self.slots or 1, self.planned - self.ended))
+        at_once = max(1, min(self.slots or 1, self.planned - self.ended + self.audits_left))
         seconds = self.epochs_left() * each / at_once
         return seconds if budget is None else max(0.0, min(seconds, budget - self.elapsed))

@@ -57,8 +57,22 @@ class Trial:
     @property
     def trained(self) -> int:
         """Epochs that it cost, with its audit: those of the trial whose checkpoint it began from are not its own."""
-        beyond = self.audit.epochs - self.epochs if self.audit else 0
-        return self.epochs - (self.parent[1] if self.parent and self.values else 0) + beyond
+        return self.epochs - (self.parent[1] if self.parent and self.values else 0) + self.audited
+
+    @property
+    def audited(self) -> int:
+        """Of them, those of its audit."""
+        return self.audit.epochs - self.epochs if self.audit else 0
+
+    @property
+    def spent(self) -> float:
+        """Seconds in a slot that it cost, with its audit, whose seconds go on from its own."""
+        return self.audit.seconds if self.audit else self.seconds
+
+    @property
+    def in_slot(self) -> bool:
+        """Whether it trains, or its audit does."""
+        return self.state == "running" or (self.audit is not None and self.audit.state == "running")
 
     @property
     def last_heard(self) -> float:

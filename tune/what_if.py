@@ -70,7 +70,10 @@ class Outcome:
 
 @dataclass(frozen=True)
 class WhatIf:
-    """was: as recorded, audits left out. behind, ahead: with unknown values behind, and ahead of, all known ones."""
+    """was: as recorded. behind, ahead: with unknown values behind, and ahead of, all known ones.
+
+    audited: the epochs of audits, which all three leave out.
+    """
 
     settings: SchedulerConfig
     winner: Trial | None
@@ -78,6 +81,7 @@ class WhatIf:
     behind: Outcome
     ahead: Outcome
     maximize: bool
+    audited: int
 
     @property
     def certain(self) -> bool:
@@ -117,7 +121,7 @@ def what_if(
         best_known({trial.number: trial.values for trial in trials if trial.state not in DEAD}, maximize),
     )
     behind, ahead = (_Replay(known, settings, maximize, optimist).run() for optimist in (False, True))
-    return WhatIf(settings, winner, was, behind, ahead, maximize)
+    return WhatIf(settings, winner, was, behind, ahead, maximize, sum(trial.audited for trial in trials))
 
 
 def best_known(values: Mapping[int, Mapping[int, float]], maximize: bool) -> tuple[int, int, float] | None:
@@ -262,4 +266,6 @@ def _notes(told: WhatIf, before: SchedulerConfig) -> Iterator[str]:
             f"The curves are of trainings of {before.max_epochs} epochs: with a learning rate that follows the length, "
             f"those of {told.settings.max_epochs} epochs would be others."
         )
+    if told.audited:
+        yield f"Epochs are the search's: its audits trained {told.audited} more."
     yield "The trials are those that were: other values would have led the sampler to others."

@@ -106,6 +106,25 @@ def test_patience_hears_nothing_of_the_ends_that_come_with_the_end_of_the_search
     assert (again.conductor.over, again.conductor.has_work) == ("", False)
 
 
+@pytest.mark.parametrize(
+    ("limit", "raised"), [("search.target=0.9", "search.target=0.99"), ("search.patience=2", "search.patience=9")]
+)
+def test_a_limit_that_ended_the_search_ended_its_audits_until_it_is_raised(session, limit, raised):
+    values = [[0.7, 0.7, 0.7, 0.9], [0.5] * 4, [0.6] * 4]
+    one = session(*STOP, "search.trials=3", limit, value=values, slots=2).run()
+    ended = one.record.ended_because
+    assert ended
+    assert {trial.state for trial in one.trials.values()} <= {"completed", "stopped"}
+    assert one.trials[1].audit.state == "paused"
+    again = session(*STOP, "search.trials=3", limit, value=values)
+    assert (again.conductor.over, again.conductor.has_work) == (ended, False)
+    again.close()
+    assert again.record.ended_because == ended
+    again = session(*STOP, "search.trials=3", raised, value=values)
+    assert again.conductor.has_work
+    assert again.run().trials[1].audit.state == "completed"
+
+
 def test_what_a_limit_stops_is_not_audited(session):
     one = session(*STOP, "search.trials=8", "search.target=0.65", value=VALUES, slots=2).run()
     assert one.conductor.over.startswith("trial 0 reached")

@@ -557,6 +557,15 @@ def test_what_is_in_its_slot_when_an_interrupted_search_is_closed_goes_on_too(se
     assert [len(start.checkpoints) for start in again.began] == [0, 1]
 
 
+def test_who_looks_on_hears_that_what_is_in_its_slot_at_the_close_is_paused(session):
+    one = session(*NO_STOPPING)
+    one.fill()
+    one.measure(0)
+    one.conductor.interrupt()
+    one.close()
+    assert one.told[-1] == (0, "paused")
+
+
 def test_seconds_of_interrupted_sessions_add_up(session):
     one = session(*NO_STOPPING)
     time.sleep(0.02)

@@ -141,6 +141,17 @@ def test_what_is_over_or_interrupted_has_no_busy_slots(standing):
     assert "until" not in left
 
 
+def test_audits_have_a_row_where_there_are_any(experiment):
+    one = experiment("search.trials=4", "scheduler.max_epochs=3")
+    told = Standing(one, 2, Limits(one.search, 0.0))
+    for number, state in enumerate(["running", "paused", "completed", "failed"]):
+        audit = Trial(number, {}, state, {1: 0.5, 2: 0.6})
+        told.update(Trial(number, {}, "stopped", {1: 0.5}, attempts=1, audit=audit))
+    rows = {row.label: row.text for row in search_rows(told)}
+    assert rows["audits"] == "1 running, 1 waiting, 2 ended"
+    assert (rows["slots"], rows["epochs"]) == ("1 of 2 busy", "8")
+
+
 def test_an_end_that_is_far_away_is_told_with_its_day():
     assert re.fullmatch(r"about 1 min 5 s, until \d\d:\d\d", about(65))
     assert re.fullmatch(r"about 27 h 46 min, until \w+ \d\d:\d\d", about(100_000))

@@ -78,6 +78,28 @@ def test_a_slot_is_the_next_trials_when_one_has_left_it(search):
     assert "cifar_tune_epoch_seconds 3" not in figures(metrics)
 
 
+def test_audits_are_in_slots(session):
+    stop = ("scheduler.mode=stop", "scheduler.max_epochs=3", "scheduler.reduction_factor=2", "search.sampler=random")
+    played = session(*stop, "search.trials=2", "scheduler.audit=1", value=[[0.9] * 3, [0.5] * 3])
+    standing = Standing(played.experiment, 1, played.conductor.limits)
+    played.conductor.told = played.conductor.audits._told = standing.update
+    metrics = Metrics(standing, lambda: 1)
+    while not played.conductor.audits.live:
+        played.fill()
+        if not played.began[-1].is_audit:
+            played.train(*played.epoch)
+    assert figures(metrics)["cifar_tune_slot_utilisation"] == 1
+    before = standing.epochs
+    played.train(1)
+    metrics.reported(1, {EPOCH_SECONDS: 1.5})
+    told = figures(metrics)
+    assert (told["cifar_tune_epoch_seconds 1"], standing.epochs) == (1.5, before + 1)
+    played.run()
+    told = figures(metrics)
+    assert (told["cifar_tune_epoch_seconds 1"], told["cifar_tune_slot_utilisation"]) == (0, 0)
+    assert standing.audits == {"paused": 0, "running": 0, "completed": 1}
+
+
 def test_epochs_a_second_are_those_of_the_last_minute(search):
     played, metrics = search
     numbers = played.fill()

@@ -85,6 +85,12 @@ def test_a_terminal_shows_something_before_the_first_trial(experiment):
         assert words in text
 
 
+def test_of_a_single_trial_each_epoch_is_a_line_and_a_pause_none(experiment_file):
+    one = load(experiment_file("data: {source: digits}\nspace: {}\nsearch: {trials: 1}\n"))
+    told = [Trial(0, {}, "running", {1: 0.5}), Trial(0, {}, "paused", {1: 0.5})]
+    assert shown(one, told, terminal=False).splitlines() == ["epoch 1: val_accuracy 0.5000"]
+
+
 def test_a_grid_has_no_more_trials_than_points(experiment_file):
     text = (
         "data: {source: digits}\nspace: {flip: {type: categorical, options: [true, false]}}\nsearch: {sampler: grid}\n"

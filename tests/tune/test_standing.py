@@ -3,6 +3,7 @@
 import pytest
 
 from tune.limits import Limits
+from tune.recorded import read_experiment
 from tune.rungs import expected_epochs
 from tune.standing import Goal, Standing, duration
 from tune.trials import Trial
@@ -75,6 +76,28 @@ def test_figures_recalled_are_those_of_a_search_that_was_followed(begun, standin
     assert [each.number for each in again.ends] == [each.number for each in told.ends]
 
 
+def test_audits_are_the_same_live_and_from_the_directory(begun, standing, storage):
+    fields = ("scheduler.mode=stop", "scheduler.max_epochs=4", "scheduler.reduction_factor=2", "scheduler.audit=1")
+    fields = (*fields, "search.trials=4", "search.sampler=random")
+    values = [[0.9] * 4, *[[0.5 - number / 10] * 4 for number in range(3)]]
+    one = begun("one", *fields, value=values, slots=2)
+    live = standing(*fields)
+    one.conductor.told = one.conductor.audits._told = live.update
+    one.record.slots = 2
+    while len(one.conductor.audits.live) < 2:
+        one.fill()
+        one.train(min(set(one.epoch) - set(one.conductor.audits.live)))
+        one.fill()
+    one.train(min(one.epoch))
+    directory = read_experiment(str(storage), "one", "status").directory
+    with directory.locked():
+        read = standing(*fields)
+        read.recall(read_experiment(str(storage), "one", "status").trials)
+    assert (live.audits["running"], live.audits["paused"]) == (2, 1)
+    figures = [(s.busy, s.epochs, s.epochs_left(), +s.audits, s.states, s.ended) for s in (live, read)]
+    assert figures[0] == figures[1]
+
+
 def test_every_limit_that_is_set_is_a_goal(standing):
     limits = ("search.time_budget_s=60", "search.epoch_budget=50", "search.target=0.9", "search.patience=3")
     told = standing("search.trials=4", *limits, elapsed=12.0)
@@ -137,6 +160,37 @@ def test_a_population_trains_each_line_to_the_end(standing):
     for number in range(4):
         told.update(trial(number, "running", 0.5, 0.6))
     assert told.epochs_left() == 4 * 10 - 8
+
+
+def audited(number: int, state: str, *values: float, each: float = 0.0) -> Trial:
+    one = trial(number, "stopped", values[0], each=each)
+    one.audit = trial(number, state, *values, each=each)
+    return one
+
+
+def test_audits_are_busy_and_left_and_their_epochs_and_seconds_count(standing):
+    told = standing("search.trials=3", "scheduler.max_epochs=9", elapsed=10.0)
+    told.update(trial(0, "completed", *[0.5] * 9, each=2.0))
+    for number in (1, 2):
+        told.update(audited(number, "paused", 0.4, each=2.0))
+    assert (told.busy, told.epochs, told.epochs_left(), told.audits_left) == (0, 11, 16, 2)
+    told.update(audited(1, "running", 0.4, 0.5, 0.9, each=2.0))
+    assert (told.busy, told.epochs, told.epochs_left(), told.epoch_seconds) == (1, 13, 14, 2.0)
+    assert told.seconds_left() == pytest.approx(14 * 2.0 / 2)
+    assert (told.states, told.ended, told.best.number) == ({"completed": 1, "stopped": 2}, 3, 0)
+    told.update(audited(1, "completed", *[0.4] * 9, each=2.0))
+    told.update(audited(2, "failed", 0.4, each=2.0))
+    assert (told.busy, told.epochs_left(), told.audits_left) == (0, 0, 0)
+
+
+def test_only_a_budget_ends_audits_that_alone_are_left(standing):
+    told = standing("search.trials=1", "scheduler.max_epochs=9", "search.epoch_budget=5")
+    told.update(audited(0, "paused", 0.4))
+    assert told.epochs_left() == 4
+    told.limits.reason = "a target was reached"
+    assert told.epochs_left() == 4
+    told.limits.audited(5)
+    assert told.epochs_left() == 0
 
 
 def test_budgets_bound_what_is_left(standing):

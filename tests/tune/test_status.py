@@ -46,7 +46,7 @@ def test_figures_for_programs(begun, tune):
     begun("one", *FIELDS, slots=2).run(steps=3)
     told = json.loads(tune("status", "one", "--json").stdout)
     assert told.keys() == {
-        "name", "experiment", "state", "began", "sessions", "trials", "slots", "epochs", "epoch_seconds",
+        "name", "experiment", "state", "began", "sessions", "trials", "slots", "audits", "epochs", "epoch_seconds",
         "search_seconds", "retrain_seconds", "left", "metric", "best", "limits", "ended_because", "last_ends",
         "last_mile", "winner", "test", "go_on",
     }  # fmt: skip

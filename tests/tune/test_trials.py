@@ -14,6 +14,13 @@ def test_a_new_trial_is_running_and_has_no_epochs():
     assert (fresh.state, fresh.epochs, fresh.best(True)) == ("running", 0, None)
 
 
+def test_an_audit_costs_epochs_and_seconds_and_takes_a_slot():
+    one = Trial(0, {}, "stopped", {1: 0.1}, seconds=2.0)
+    assert (one.trained, one.audited, one.spent, one.in_slot) == (1, 0, 2.0, False)
+    one.audit = Trial(0, {}, "running", {1: 0.1, 2: 0.2, 3: 0.3}, seconds=6.5)
+    assert (one.trained, one.audited, one.spent, one.in_slot) == (3, 2, 6.5, True)
+
+
 def test_epochs_are_those_trained_even_if_some_gave_no_value():
     assert Trial(0, {}, values={1: 0.1, 4: math.nan}).epochs == 4
 

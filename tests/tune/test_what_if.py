@@ -1,12 +1,14 @@
 """Replays of recorded curves under other rungs."""
 
 import time
+from io import StringIO
 
 import pytest
+from rich.console import Console
 
 from tune.sections import SchedulerConfig
 from tune.trials import Trial, beyond
-from tune.what_if import what_if
+from tune.what_if import show, what_if
 
 WHOLE = SchedulerConfig(type="none", max_epochs=4)
 
@@ -96,6 +98,9 @@ def test_an_audited_curve_is_known():
     assert told.certain
     assert told.behind.best == (2, 4, 0.95)
     assert (told.was.best, told.was.epochs) == ((3, 3, 0.9), 13), "as the search saw it"
+    console = Console(file=StringIO(), width=200)
+    show(told, asha(reduction_factor=2), "val_accuracy", console)
+    assert "Epochs are the search's: its audits trained 3 more." in console.file.getvalue()
 
 
 def test_what_died_dies_again_and_is_no_peer():

@@ -5,7 +5,9 @@ from typing import Any
 from tune.hindsight import Hindsight, hindsight, rank_correlations
 from tune.objectives import in_digits
 from tune.recorded import Recorded
-from tune.report.section import Section, figure_html, new_figure, section
+from tune.report.colours import COLOURS, WINNER
+from tune.report.curves import chosen, joined
+from tune.report.section import Section, figure_html, new_figure, numbers, section
 
 
 def audit_section(known: Recorded) -> Section | None:
@@ -23,7 +25,7 @@ def audit_section(known: Recorded) -> Section | None:
         scheduler=scheduler,
         regret=regret_in_words(told),
         correlations=correlations,
-        curves=_curves(told),
+        curves=_curves(told, told.found) if told.audited and told.found is not None else "",
         ranks=_ranks(known, correlations) if correlations else "",
     )
 
@@ -38,30 +40,35 @@ def regret_in_words(told: Hindsight) -> str:
     return f"{in_digits(one.value)} (95 % interval {in_digits(one.low)} to {in_digits(one.high)})"
 
 
-def _curves(told: Hindsight) -> Any:
+def _curves(told: Hindsight, found: float) -> Any:
     """Of the audited trials: as far as the search saw them, and beyond."""
     figure = new_figure(xaxis={"title": "epoch"}, yaxis={"title": told.search.metric}, showlegend=False)
+    until = {trial.number: trial.epochs for trial in told.audited}
     won = {trial.number for trial in told.winners}
-    for trial in [trial for trial in told.stopped if trial.audit]:
-        seen = trial.values
-        beyond = {e: v for e, v in trial.audit.values.items() if e >= trial.epochs} if trial.audit else {}
-        colour = "#b00020" if trial.number in won else "#6b6b6b"
-        for curve, dash in ((seen, "solid"), (beyond, "dot")):
+    drawn, left_out = chosen([trial.audit for trial in told.audited if trial.audit], told.search.maximize)
+    lost, better = ([audit for audit in drawn if (audit.number in won) is wins] for wins in (False, True))
+    for audits, colour in ((lost, COLOURS["stopped"]), (better, WINNER)):
+        seen = [[(e, v, one.number) for e, v in one.values.items() if e <= until[one.number]] for one in audits]
+        beyond = [[(e, v, one.number) for e, v in one.values.items() if e >= until[one.number]] for one in audits]
+        for lines, dash in ((seen, "solid"), (beyond, "dot")):
+            x, y, of = (joined([point[place] for point in line] for line in lines) for place in range(3))
             figure.add_scatter(
-                x=list(curve),
-                y=list(curve.values()),
+                x=numbers(x),
+                y=numbers(y),
+                customdata=of,
+                hovertemplate="trial %{customdata}<br>%{y:.4f} at epoch %{x}<extra></extra>",
                 mode="lines+markers",
                 marker={"size": 4},
                 line={"color": colour, "dash": dash},
-                name=f"trial {trial.number}",
             )
-    if told.found is not None:
-        figure.add_hline(told.found, line={"color": "#1a4fd6", "dash": "dash"}, annotation_text="best found")
+    figure.add_hline(found, line={"color": COLOURS["completed"], "dash": "dash"}, annotation_text="best found")
+    one = len(told.audited) == 1
     described = (
-        f"Learning curves of {len(told.audited)} audited trials, solid until they were stopped and dotted beyond, "
-        f"against the best value found; {len(won)} end above it."
+        f"Learning curves of {len(told.audited)} audited trial{'s' * (not one)}, solid until "
+        f"{'it was' if one else 'they were'} stopped and dotted beyond, against the best value found, "
+        f"{found:.4f}: {len(won)} {'is' if len(won) == 1 else 'are'} better than it."
     )
-    return figure_html(figure, described)
+    return figure_html(figure, f"{described} {left_out}".strip())
 
 
 def _ranks(known: Recorded, correlations: dict[int, float]) -> Any:

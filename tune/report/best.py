@@ -1,7 +1,7 @@
 """The best value so far, against epochs and against wall time."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +28,7 @@ def improvements(trials: Iterable[Trial], maximize: bool) -> list[Step]:
     """Every new best value, in the order in which epochs were saved. Trials that went wrong only cost epochs."""
     steps: list[Step] = []
     for count, (seconds, trial, epoch) in enumerate(_epochs(trials), 1):
-        value = trial.values[epoch]
+        value = trial.values.get(epoch, math.nan)  # its audit's epochs only cost, too
         better = not steps or (value > steps[-1].value if maximize else value < steps[-1].value)
         if trial.state not in DEAD and math.isfinite(value) and better:
             steps.append(Step(count, seconds, value, trial.number))
@@ -36,16 +36,22 @@ def improvements(trials: Iterable[Trial], maximize: bool) -> list[Step]:
 
 
 def _epochs(trials: Iterable[Trial]) -> list[tuple[float, Trial, int]]:
-    """Every epoch that was trained, in order. One without a checkpoint counts when the next one is saved."""
-    known = []
+    """Every epoch that was trained, in order, audits' too. One without a checkpoint counts when the next is saved."""
+    known: list[tuple[float, Trial, int]] = []
     for trial in trials:
-        seconds = math.inf if trial.ended_at is None else trial.ended_at
-        since = trial.parent[1] if trial.parent else 0
-        for epoch in sorted(trial.values, reverse=True):
-            seconds = trial.saved_at.get(epoch, seconds)
-            if epoch > since:
-                known.append((seconds, trial, epoch))
+        known += _ends(trial, trial, trial.parent[1] if trial.parent else 0)
+        if trial.audit:
+            known += _ends(trial, trial.audit, trial.epochs)
     return sorted(known, key=lambda one: (one[0], one[1].number, one[2]))
+
+
+def _ends(trial: Trial, training: Trial, since: int) -> Iterator[tuple[float, Trial, int]]:
+    """The epochs of a training of `trial`, those after `since`."""
+    seconds = math.inf if training.ended_at is None else training.ended_at
+    for epoch in sorted(training.values, reverse=True):
+        seconds = training.saved_at.get(epoch, seconds)
+        if epoch > since:
+            yield seconds, trial, epoch
 
 
 def unit(seconds: float) -> tuple[str, float]:

@@ -107,8 +107,8 @@ def _add_curves(figure: Any, trials: list[Trial], state: State, faint: float) ->
     """All curves of a state as one line with gaps, and a mark where each ended."""
     common = {"legendgroup": state, "name": state}
     figure.add_scatter(
-        x=numbers(_joined(list(trial.values) for trial in trials)),
-        y=numbers(_joined(list(trial.values.values()) for trial in trials)),
+        x=numbers(joined(list(trial.values) for trial in trials)),
+        y=numbers(joined(list(trial.values.values()) for trial in trials)),
         mode="lines",
         line={"color": COLOURS[state], "width": 1},
         opacity=faint,
@@ -127,5 +127,6 @@ def _add_curves(figure: Any, trials: list[Trial], state: State, faint: float) ->
     )
 
 
-def _joined(lists: Iterable[list[float]]) -> list[float | None]:
+def joined(lists: Iterable[list[float]]) -> list[float | None]:
+    """Several lines as one, with a gap after each."""
     return [value for each in lists for value in (*each, None)]

@@ -6,14 +6,9 @@ from tune.report.colours import COLOURS
 from tune.report.section import Section, figure_html, label, new_figure, section, share, table
 from tune.trials import DEAD
 
-_SHADES = (
-    COLOURS["completed"],
-    COLOURS["running"],
-    COLOURS["diverged"],
-    COLOURS["stopped"],
-    "#b8c1cc",
-    COLOURS["paused"],
-)
+_IDLE = "slots idle"
+_SHADES = (COLOURS["completed"], COLOURS["running"], COLOURS["diverged"], COLOURS["stopped"])
+_IDLE_SHADE = "#b8c1cc"
 
 
 def time_by_cause(known: Recorded) -> dict[str, float]:
@@ -31,9 +26,11 @@ def time_by_cause(known: Recorded) -> dict[str, float]:
     else:
         told["trials"] = sum(trial.seconds for trial in sound)
     told["trials that diverged or failed"] = sum(trial.seconds for trial in dead)
+    if any(trial.audit for trial in known.trials):
+        told["audits of early stopping"] = sum(trial.spent - trial.seconds for trial in known.trials)
     if known.slots:
-        used = sum(trial.seconds for trial in known.trials)
-        told["slots idle"] = max(0.0, known.slots * known.search_seconds - used)
+        used = sum(trial.spent for trial in known.trials)
+        told[_IDLE] = max(0.0, known.slots * known.search_seconds - used)
     told["last mile"] = known.retrain_seconds
     return told
 
@@ -56,7 +53,9 @@ def spent_section(known: Recorded) -> Section | None:
         xaxis={"tickformat": ".0%", "title": {"text": "of the slots' time"}, "range": [0, 1]},
         yaxis={"visible": False},
     )
-    for (name, seconds), colour in zip(told.items(), _SHADES, strict=False):
+    shades = iter(_SHADES)
+    for name, seconds in told.items():
+        colour = _IDLE_SHADE if name == _IDLE else next(shades, None)
         if seconds and name != "last mile":
             figure.add_bar(
                 x=[seconds / whole],

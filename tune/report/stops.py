@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from tune.hindsight import rank_correlations, whole_curves
 from tune.points import in_words
 from tune.recorded import Recorded
 from tune.report.colours import COLOURS
@@ -11,7 +12,6 @@ from tune.rungs import Rungs
 from tune.trials import DEAD, Trial
 
 _NEAREST = 10  # of those stopped at a rung, in a table
-_LEAST = 5  # trials for a rank correlation
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Rung:
     """What happened at one: of the trials that arrived with a value, how many went on, were stopped, or wait.
 
     lost: how many diverged or failed there, or later without another value. cutoff: the worst value that would pass
-    now. correlation: of its values with the best at the end, over the `ended` trials that completed; None of few.
+    now. correlation: of its values with the best at the end, over the `whole` curves that are known; None of few.
     """
 
     epoch: int
@@ -29,7 +29,7 @@ class Rung:
     waiting: int
     lost: int
     cutoff: float
-    ended: int
+    whole: int
     correlation: float | None
 
 
@@ -37,6 +37,7 @@ def rungs_of(known: Recorded) -> list[Rung]:
     """Of those that a trial has reached."""
     scheduler, search = known.experiment.scheduler, known.experiment.search
     reckoned = Rungs(scheduler.rungs, scheduler.reduction_factor, search.maximize)
+    whole, correlations = len(whole_curves(known.trials)), rank_correlations(known.trials, maximize=search.maximize)
     found = []
     for epoch in scheduler.rungs:
         there = [trial for trial in known.trials if epoch in trial.values]
@@ -49,8 +50,6 @@ def rungs_of(known: Recorded) -> list[Rung]:
         stopped = [trial for trial in here if trial.state == "stopped"]
         passed = len([trial for trial in there if trial.epochs > epoch])
         lost = len([trial for trial in here if trial.state in DEAD])
-        ended = [trial for trial in there if trial.state == "completed"]
-        ends = [best[1] for trial in ended if (best := trial.best(search.maximize))]
         found.append(
             Rung(
                 epoch,
@@ -60,20 +59,11 @@ def rungs_of(known: Recorded) -> list[Rung]:
                 len(here) - len(stopped) - lost,
                 lost,
                 reckoned.standing(sound[0].number, epoch).cutoff,
-                len(ended),
-                _correlation([trial.values[epoch] for trial in ended], ends),
+                whole,
+                correlations.get(epoch),
             )
         )
     return found
-
-
-def _correlation(one: list[float], other: list[float]) -> float | None:
-    """Spearman's; None of few values, or where all are alike."""
-    from scipy.stats import spearmanr
-
-    if len(one) < _LEAST or len(set(one)) == 1 or len(set(other)) == 1:
-        return None
-    return float(spearmanr(one, other).statistic)
 
 
 def stops_section(known: Recorded) -> Section | None:
@@ -98,7 +88,8 @@ def stops_section(known: Recorded) -> Section | None:
         f"Of {rung.arrived:,} at epoch {rung.epoch}, {rung.passed:,} went on and {len(rung.stopped):,} were stopped."
         for rung in rungs
     )
-    spent = sum(trial.trained for trial in known.trials)
+    audited = sum(trial.audited for trial in known.trials)
+    spent = sum(trial.trained for trial in known.trials) - audited
     whole = scheduler.max_epochs * sum(bool(trial.values) for trial in known.trials)
     return section(
         "Early stopping",
@@ -107,7 +98,8 @@ def stops_section(known: Recorded) -> Section | None:
         factor=scheduler.reduction_factor,
         full=f"{full:,} trials" if full != 1 else "1 trial",
         max_epochs=scheduler.max_epochs,
-        saved=f"{spent:,} epochs were trained, {spent / whole:.0%} of what all trials at full length would have taken",
+        saved=f"{spent:,} epochs were trained, {spent / whole:.0%} of what all trials at full length would have taken"
+        + (f"; audits trained {audited:,} more" if audited else ""),
         figure=figure_html(_figure(rungs), described),
         table=table("Trials at each rung", columns, rows),
         nearest=[_nearest(known, rung) for rung in rungs if rung.stopped],
@@ -116,7 +108,7 @@ def stops_section(known: Recorded) -> Section | None:
 
 
 def _row(rung: Rung) -> list[str]:
-    correlation = "too few" if rung.correlation is None else f"{rung.correlation:+.2f}, {rung.ended} trials"
+    correlation = "too few" if rung.correlation is None else f"{rung.correlation:+.2f}, {rung.whole} trials"
     numbers = [rung.epoch, rung.arrived, rung.passed, len(rung.stopped), rung.waiting, rung.lost]
     return [*(f"{number:,}" for number in numbers), f"{rung.cutoff:.4g}", correlation]
 

@@ -31,6 +31,13 @@ def test_an_epoch_without_a_checkpoint_counts_when_the_next_is_saved_and_a_paren
     assert improvements(trials, maximize=True) == [Step(1, 3.0, 0.8, 1)]
 
 
+def test_an_audit_costs_epochs_and_improves_nothing():
+    stopped = trial(0, {1: 0.5}, {1: 1.0}, "stopped")
+    stopped.audit = trial(0, {1: 0.5, 2: 0.9, 3: 0.9}, {2: 2.0, 3: 4.0})
+    later = trial(1, {1: 0.6}, {1: 3.0})
+    assert improvements([stopped, later], maximize=True) == [Step(1, 1.0, 0.5, 0), Step(3, 3.0, 0.6, 1)]
+
+
 def test_the_first_values_of_many_are_out_of_sight():
     steps = [Step(1, 0, 0.1, 0), Step(10, 0, 0.5, 0), Step(1000, 0, 0.6, 0)]
     low, high = steps_range([steps])

@@ -40,6 +40,15 @@ def test_shares_are_of_the_slots_time(known):
     assert "Processes lost under a trial: 1;" in html
 
 
+def test_audits_are_a_cause_of_their_own(known):
+    stopped = known.trials[1]
+    stopped.audit = Trial(1, {}, "completed", {1: 0.4, 2: 0.5}, seconds=9.0, busy=7.0)
+    told = time_by_cause(known)
+    assert (told["audits of early stopping"], told["slots idle"]) == (5.0, 3.0)
+    assert sum(told.values()) - told["last mile"] == 2 * 10
+    assert "audits of early stopping 25.0%" in spent_section(known).html
+
+
 def test_where_slots_are_unknown_none_is_idle(known):
     known.study.attributes.pop("slots")
     assert "slots idle" not in time_by_cause(known)
