@@ -73,8 +73,14 @@ class Recorded:
 
     @property
     def test(self) -> Evaluation | None:
-        """What the test set said of the model, once it was read."""
-        return Evaluation(**self.metrics["test"]) if self.metrics else None
+        """What the test set said of the model, once it was read. Raises StorageError if another version wrote it."""
+        if self.metrics is None:
+            return None
+        try:
+            return Evaluation(**self.metrics["test"])
+        except (KeyError, TypeError) as error:
+            file = self.directory.model / "metrics.json"
+            raise StorageError(f"{file}: is no record of a model of this version ({error!r})") from None
 
     @property
     def results(self) -> dict[str, Any]:

@@ -218,7 +218,9 @@ def recorded(directory: ExperimentDir, asks: str) -> tuple[dict[str, Any], Read]
     asks: who wants to know, to be named in the error. Raises ResumeError if the study is behind a password,
     StorageError if it cannot be read.
     """
-    provenance = yaml_file.read(directory.spec)[0][RECORD]
+    provenance = yaml_file.read(directory.spec)[0].get(RECORD)
+    if not isinstance(provenance, dict):
+        raise StorageError(f"{directory.spec}: is no record of a search: it has no {RECORD}")
     if database := provenance.get("study"):
         if ":***@" in database:
             raise ResumeError(f"{asks} has its study in {database}, behind a password; leave it out")

@@ -56,3 +56,12 @@ def test_a_record_of_a_winner_that_is_none_is_told_with_its_file(begun, storage)
     (storage / "one" / "winner.yaml").write_text("trial: 99\n")
     with pytest.raises(StorageError, match=r"one/winner\.yaml: is no record of a winner"):
         _ = read_experiment(str(storage), "one", "status").winner
+
+
+@pytest.mark.parametrize("text", ['{"test": {"accuracy": 0.9, "colour": 1}}', '{"accuracy": 0.9}', '{"test": 3}'])
+def test_a_record_of_a_model_that_another_version_wrote_is_told_with_its_file(text, begun, storage):
+    begun("one", *PROMOTE)
+    (storage / "one" / "model").mkdir()
+    (storage / "one" / "model" / "metrics.json").write_text(text)
+    with pytest.raises(StorageError, match=r"one/model/metrics\.json: is no record of a model of this version"):
+        _ = read_experiment(str(storage), "one", "status").test
