@@ -16,7 +16,7 @@ from tune.spec import RECORD, Experiment
 from tune.storage import open_storage
 from tune.study import own_trials, results_in
 from tune.study_storage import Read, recorded
-from tune.trials import Trial
+from tune.trials import ENDED, Trial
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,9 @@ class Recorded:
 
     @cached_property
     def trials(self) -> list[Trial]:
-        """In the order of their numbers."""
-        trials = own_trials(self.study.trials, self.study.attributes)
+        """In the order of their numbers; without those that were proposed ahead, and have not begun."""
+        known = own_trials(self.study.trials, self.study.attributes)
+        trials = [trial for trial in known if trial.begun or trial.state in ENDED]
         for trial in trials if self.running else ():
             if trial.state == "paused" and trial.begun and not trial.waits_at(self.experiment.scheduler.pauses):
                 trial.state = "running"
