@@ -1,7 +1,7 @@
 """The report's page of the critic: what the trials say against the space and the scheduler, and what comes next."""
 
 from tune.critic import FALSE_ALARMS
-from tune.next_experiment import findings, next_command
+from tune.next_experiment import findings, write_and_run
 from tune.recorded import Recorded
 from tune.report.section import Section, section
 
@@ -23,6 +23,6 @@ def critic_section(known: Recorded) -> Section | None:
         "critic_section.html.j2",
         findings=told,
         kinds=_KINDS,
-        command=next_command(known.directory, known.name),
+        command=write_and_run(known.directory, known.name),
         rate=FALSE_ALARMS,
     )
