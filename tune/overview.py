@@ -161,6 +161,6 @@ def moment(iso: str) -> str:
     return f"{iso[:16].replace('T', ' ')} UTC" if iso else "not known"
 
 
-def overview(storage: str, name: str) -> Overview:
+def overview(storage: str, name: str, study: str | None = None) -> Overview:
     """Of the experiment `name`. Raises as `tune.recorded.read_experiment`."""
-    return Overview(read_experiment(storage, name, "status", light=True))
+    return Overview(read_experiment(storage, name, "status", study, light=True))

@@ -170,18 +170,19 @@ class Recorded:
         return float(self.study.attributes.get("retrain_s", 0.0))
 
 
-def read_experiment(storage: str, name: str, asks: str, *, light: bool = False) -> Recorded:
+def read_experiment(storage: str, name: str, asks: str, study: str | None = None, *, light: bool = False) -> Recorded:
     """The experiment `name` of a folder or URI. asks: the command that wants it, to be named in errors.
+    study: the database of its study, where that is behind a password.
 
     light: without the files of its model, where those would have to be fetched.
 
-    Raises ResumeError if there is none of that name, or its study is behind a password; StorageError if it cannot be
-    read.
+    Raises ResumeError if there is none of that name, or its study is behind a password that is missing;
+    StorageError if it cannot be read.
     """
     directory = reopen(storage, name, asks, read_only=True, light=light)
     experiment = replace(spec.load(directory.spec), name=name)
-    provenance, study = recorded(directory, f"{asks}: {name}")
-    return Recorded(directory, experiment, provenance, study, directory.is_locked())
+    provenance, read = recorded(directory, f"{asks}: {name}", study)
+    return Recorded(directory, experiment, provenance, read, directory.is_locked())
 
 
 def known_experiment(directory: ExperimentDir, experiment: Experiment, study: Read) -> Recorded:
