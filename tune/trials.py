@@ -134,7 +134,7 @@ def _best(values: dict[int, float], maximize: bool) -> tuple[int, float] | None:
     return max(finite, key=lambda item: (item[1] if maximize else -item[1], item[0]))
 
 
-def ranked(trials: Iterable[Trial], maximize: bool) -> list[Trial]:
+def by_value(trials: Iterable[Trial], maximize: bool) -> list[Trial]:
     """The trials with a value that neither failed nor diverged, the best value first.
 
     Of equal ones the one that reached it in fewer epochs, then the earlier.
@@ -147,4 +147,4 @@ def ranked(trials: Iterable[Trial], maximize: bool) -> list[Trial]:
 
 def best_trial(trials: Iterable[Trial], maximize: bool) -> Trial | None:
     """The first of them."""
-    return next(iter(ranked(trials, maximize)), None)
+    return next(iter(by_value(trials, maximize)), None)

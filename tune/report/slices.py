@@ -23,7 +23,7 @@ def slices_section(known: Recorded) -> Section | None:
     valued = [trial for trial in known.trials if trial.best(search.maximize)]
     if not domains or not valued:
         return None
-    drawn, words = chosen(valued, search.maximize, _MOST_POINTS)
+    drawn, words = chosen(search, valued, _MOST_POINTS)
     points = params(space, drawn)
     figures = [_slice(known, domain, drawn, points) for domain in domains[:_MOST_SLICES]]
     left_out = ", ".join(domain.key for domain in domains[_MOST_SLICES:])
