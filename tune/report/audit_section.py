@@ -1,11 +1,12 @@
 """The report's page of the audit: what early stopping cost, and what would have been enough."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from tune.hindsight import Hindsight, hindsight, rank_correlations
 from tune.objectives import in_digits
 from tune.recorded import Recorded
-from tune.report.section import Section, figure_html, new_figure, section
+from tune.report.section import Section, facts, figure_html, new_figure, section, share
 
 
 def audit_section(known: Recorded) -> Section | None:
@@ -17,15 +18,33 @@ def audit_section(known: Recorded) -> Section | None:
     correlations = rank_correlations(known.trials, maximize=search.maximize)
     return section(
         "Audit of early stopping",
-        "audit_section.html.j2",
+        "report/audit.html.j2",
         told=told,
-        search=search,
         scheduler=scheduler,
-        regret=regret_in_words(told),
+        facts=facts("What early stopping cost", dict(_facts(told))),
         correlations=correlations,
         curves=_curves(told),
         ranks=_ranks(known, correlations) if correlations else "",
     )
+
+
+def _facts(told: Hindsight) -> Iterator[tuple[str, str]]:
+    if not told.audited or told.found is None:
+        return
+    winners, (value, low, high) = len(told.winners), told.share
+    of_them = f"{winners} of {len(told.audited)} audited: {share(value)}"
+    yield "stopped trials that would have won", f"{of_them} (95 % interval {share(low)} to {share(high)})"
+    yield "what stopping cost", f"{told.search.metric} {regret_in_words(told)}"
+    yield "grace period that would have been enough", _enough_grace(told)
+
+
+def _enough_grace(told: Hindsight) -> str:
+    scheduler, enough = told.scheduler, told.enough_grace
+    if not told.winners:
+        return f"{scheduler.grace_period}, as it was: none of the audited would have won"
+    if enough is None:
+        return f"none below {scheduler.max_epochs} epochs"
+    return f"{enough} epoch{'s' * (enough != 1)}, and it was {scheduler.grace_period}"
 
 
 def regret_in_words(told: Hindsight) -> str:
