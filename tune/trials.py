@@ -1,7 +1,7 @@
 """What is known of a trial, whoever asks: the conductor, the display, the winner, the report. Pure."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -132,6 +132,11 @@ def _best(values: dict[int, float], maximize: bool) -> tuple[int, float] | None:
     if not finite:
         return None
     return max(finite, key=lambda item: (item[1] if maximize else -item[1], item[0]))
+
+
+def states_in_words(states: Mapping[str, int]) -> str:
+    """How many trials are in each state: '5 completed, 11 stopped'."""
+    return ", ".join(f"{count:,} {state}" for state, count in states.items())
 
 
 def by_value(trials: Iterable[Trial], maximize: bool) -> list[Trial]:

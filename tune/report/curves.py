@@ -10,6 +10,7 @@ from tune.report.colours import COLOURS, SIGNS, WINNER, WINNER_SIGN
 from tune.report.leader import leader
 from tune.report.section import Section, figure_html, new_figure, numbers, section
 from tune.sections import SearchConfig
+from tune.summary import counts
 from tune.trials import State, Trial
 
 _MOST = 300  # curves, so that file and browser stay light
@@ -37,7 +38,7 @@ def curves_section(known: Recorded) -> Section | None:
     if not trials:
         return None
     drawn, left_out = chosen(search, trials)
-    told = [_ended(known.trials), left_out]
+    told = [f"{counts(known.trials)}.", left_out]
     if best is not None:
         epoch, value = best.best(search.maximize) or (0, 0.0)
         words = (
@@ -56,12 +57,6 @@ def curves_section(known: Recorded) -> Section | None:
         figure=figure_html(figure, " ".join(filter(None, told))),
         rungs=_rungs(known),
     )
-
-
-def _ended(trials: Sequence[Trial]) -> str:
-    states = [trial.state for trial in trials]
-    told = ", ".join(f"{states.count(state):,} {state}" for state in COLOURS if state in states)
-    return f"{len(trials):,} trial{'s' * (len(trials) != 1)}: {told}."
 
 
 def _whose(known: Recorded) -> str:

@@ -2,10 +2,10 @@
 
 from tune.objectives import best_figures, in_digits
 from tune.points import of_use, searched, shown
-from tune.progress import duration
 from tune.recorded import Recorded
 from tune.report.leader import leader
 from tune.report.section import Section, facts, section
+from tune.standing import duration
 from tune.summary import counts, summary_of
 from tune.trials import Trial
 

@@ -27,7 +27,7 @@ def test_curves_are_joined_by_state_and_the_winner_stands_out(finished):
     drawn = traces(section)
     assert [each["name"] for each in drawn if each["mode"] == "lines"] == ["completed", "stopped"]
     assert drawn[-1]["name"] == f"trial {known.winner.trial.number}, the winner"
-    assert "16 trials: 3 completed, 11 stopped, 1 diverged, 1 failed." in section.html
+    assert "16 trials: 3 completed, 1 diverged, 1 failed, 11 stopped." in section.html
     assert "at the rungs, the dotted lines: epochs 1, 2." in section.html
 
 
