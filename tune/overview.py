@@ -59,9 +59,7 @@ class Overview:
         if self.state != "interrupted":
             return ""
         if self.searched and not self.stages:  # no trial gave anything
-            uri = self.known.directory.place.uri
-            path, mark, options = uri.partition("?") if self.known.directory.remote else (uri, "", "")
-            where = f"{path.rpartition('/')[0]}{mark}{options}"
+            where = self.known.directory.storage
             return shlex.join(["python", "-m", "tune", "retry", self.known.name, "--storage", where])
         provenance = self.known.provenance
         return resuming([provenance, *provenance.get("resumed", [])][-1].get("command", ""))

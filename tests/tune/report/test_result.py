@@ -82,3 +82,8 @@ def test_why_it_ended_early_and_what_was_left_out_are_told(finished):
 )
 def test_the_commands_that_repeat_it_are_there(words, searched):
     assert words in environment_section(searched()).html
+
+
+def test_a_folder_may_have_a_question_mark(searched, storage):
+    known = searched("what?")
+    assert f"python -m tune replay &#39;what?&#39; --storage {storage}<" in environment_section(known).html
