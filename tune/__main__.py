@@ -10,7 +10,7 @@ from tune.run import exit_status, on_a_cluster
 from tune.run import main as run_command
 from tune.serve import main as serve_command
 from tune.session import Where, run
-from tune.status import list_command, status_command
+from tune.status import STUDY, list_command, status_command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -96,7 +96,8 @@ def retrain(name: str, overrides: tuple[str, ...], devices: int | None, **where:
 @click.argument("name")
 @click.argument("trial", type=click.IntRange(min=0), required=False)
 @click.option("--storage", default="experiments", show_default=True, help="Folder or URI of the experiments.")
-def replay(name: str, trial: int | None, storage: str) -> None:
+@STUDY
+def replay(name: str, trial: int | None, storage: str, study: str | None) -> None:
     """Train TRIAL of experiment NAME again from its record, the best one by default, and compare the curves.
 
     Exit status: 0 equal, or within noise; 1 different.
@@ -106,7 +107,7 @@ def replay(name: str, trial: int | None, storage: str) -> None:
     from tune import replay as replays
 
     with exit_status():
-        told = replays.replay(name, trial, storage, lambda line: click.echo(line, err=True))
+        told = replays.replay(name, trial, storage, lambda line: click.echo(line, err=True), study)
     replays.show(told, Console(highlight=False))
     sys.exit(told.verdict == "different")
 
@@ -118,8 +119,9 @@ def replay(name: str, trial: int | None, storage: str) -> None:
 @click.option("--max-epochs", type=click.IntRange(min=1), help="Length of a full training.")
 @click.option("--mode", type=click.Choice(["stop", "promote"]), help="Of asha.")
 @click.option("--storage", default="experiments", show_default=True, help="Folder or URI of the experiments.")
+@STUDY
 @click.option("--json", "as_json", is_flag=True, help="Everything, trial by trial, as JSON.")
-def what_if_command(name: str, storage: str, as_json: bool, **settings: int | str | None) -> None:
+def what_if_command(name: str, storage: str, study: str | None, as_json: bool, **settings: int | str | None) -> None:
     """Replay the recorded curves of experiment NAME under other settings of asha: its cost, its stops, its best value.
 
     What is not given is as it was.
@@ -132,7 +134,7 @@ def what_if_command(name: str, storage: str, as_json: bool, **settings: int | st
 
     with exit_status():
         known, told = replayed.replay_with(
-            name, storage, {key: one for key, one in settings.items() if one is not None}
+            name, storage, {key: one for key, one in settings.items() if one is not None}, study
         )
     if as_json:
         click.echo(json.dumps(told.to_json(), indent=2))
@@ -144,14 +146,15 @@ def what_if_command(name: str, storage: str, as_json: bool, **settings: int | st
 @click.argument("name")
 @click.option("--output", type=click.Path(path_type=Path), help="File to write.  [default: standard output]")
 @click.option("--storage", default="experiments", show_default=True, help="Folder or URI of the experiments.")
-def next_command(name: str, output: Path | None, storage: str) -> None:
+@STUDY
+def next_command(name: str, output: Path | None, storage: str, study: str | None) -> None:
     """Write the experiment that might come after NAME: its file, what its trials say against it changed and marked."""
     from tune.experiment import write_text
     from tune.next_experiment import findings, next_yaml
     from tune.recorded import read_experiment
 
     with exit_status():
-        known = read_experiment(storage, name, "next")
+        known = read_experiment(storage, name, "next", study)
         found = findings(known)
         text = next_yaml(known, found)
         for one in found:
@@ -168,12 +171,13 @@ def next_command(name: str, output: Path | None, storage: str) -> None:
 @main.command()
 @click.argument("names", nargs=-1, required=True, metavar="NAME [NAME ...]")
 @click.option("--storage", default="experiments", show_default=True, help="Folder or URI of the experiments.")
+@STUDY
 @click.option(
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
     help="File to write.  [default: report.html of the experiment; comparison.html for several]",
 )
-def report(names: tuple[str, ...], storage: str, output: Path | None) -> None:
+def report(names: tuple[str, ...], storage: str, study: str | None, output: Path | None) -> None:
     """Write the report of experiment NAME, running or finished; of several, one that compares them.
 
     It is one HTML file that opens without a network.
@@ -181,13 +185,13 @@ def report(names: tuple[str, ...], storage: str, output: Path | None) -> None:
     with exit_status():
         from tune.report.command import report as write
 
-        click.echo(write(names, storage, output))
+        click.echo(write(names, storage, output, study))
 
 
 @main.command()
 @click.argument("name")
 @click.option("--storage", default="experiments", show_default=True, help="Folder or URI of the experiments.")
-@click.option("--study", metavar="URL", help="Database of the study, where it is behind a password.")
+@STUDY
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all.")
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0 for a free one.")
 def dashboard(name: str, storage: str, study: str | None, host: str, port: int) -> None:

@@ -7,7 +7,7 @@ from functools import partial
 from tune.objectives import in_order
 from tune.spec import Experiment
 from tune.storage import Storage
-from tune.trials import ENDED, Trial, ranked
+from tune.trials import ENDED, Trial, by_value
 
 _LATEST = 2  # kept of a running trial besides its best: a damaged newest falls back to the one before
 
@@ -27,7 +27,7 @@ class Checkpoints:
         in_order: Callable[[Iterable[Trial]], list[Trial]] | None = None,
     ) -> None:
         self.place, self.limit, self.maximize = place, limit, maximize
-        self._in_order = in_order or partial(ranked, maximize=maximize)
+        self._in_order = in_order or partial(by_value, maximize=maximize)
         self._best: list[Trial] = []
         self._held: dict[int, Trial] = {}  # audits, by number
 

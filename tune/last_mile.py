@@ -45,6 +45,11 @@ class Winner:
         """What the way gave."""
         return next((row for row in self.evidence if row.way == self.way), None)
 
+    def made_from(self, experiment: Experiment) -> dict[str, Any]:
+        """What its model depends on: a model made from anything else is another one."""
+        epoch, _ = self.trial.winning(experiment.search.maximize)
+        return {"trial": self.trial.number, "epoch": epoch, **self.way.resolved(experiment.retrain)}
+
     def why(self, trials: int, search: SearchConfig) -> str:
         """Why it is the winner, of so many trials."""
         chosen = chosen_by(search)

@@ -18,6 +18,7 @@ from tune.recorded import names
 from tune.spec import RECORD
 from tune.standing import duration
 from tune.storage import open_storage
+from tune.trials import states_in_words
 
 
 def choose(storage: str) -> tuple[str, str]:
@@ -93,7 +94,7 @@ def _table(lines: list[Line]) -> RenderableType:
 
 def _cells(told: dict[str, Any]) -> dict[str, str]:
     trials, best, test = told["trials"], told["best"], told["test"]
-    states = ", ".join(f"{count} {state}" for state, count in trials["by_state"].items())
+    states = states_in_words(trials["by_state"])
     return {
         "state": told["state"],
         "trials": f"{trials['ended']}/{trials['planned']}" + (f": {states}" if states else ""),

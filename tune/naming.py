@@ -18,9 +18,10 @@ TITLE = "title"  # of a trial, in what Ray Tune hands to its process
 _LONGEST = 160
 
 
-def title(experiment: Experiment, number: int, hparams: Mapping[str, Any]) -> str:
-    """A trial in a line: 'quickstart trial 17: width 0.25, optimizer sgd'. Pure."""
-    return shortened(experiment.name, f" trial {number}: {in_words(experiment.space, hparams)}")
+def title(experiment: Experiment, number: int, hparams: Mapping[str, Any], *, audit: bool = False) -> str:
+    """A trial in a line: 'quickstart trial 17: width 0.25, optimizer sgd'; or the audit of one. Pure."""
+    name = f"audit of {experiment.name}" if audit else experiment.name
+    return shortened(name, f" trial {number}: {in_words(experiment.space, hparams)}")
 
 
 def shortened(name: str, rest: str) -> str:

@@ -14,6 +14,7 @@ from tune.open_study import levels
 from tune.recorded import Recorded
 
 _WIDTH = 100
+_NAME_BYTES = 200  # that tune.experiment.check_name lets through
 
 
 def findings(known: Recorded) -> list[Finding]:
@@ -54,14 +55,29 @@ def write_next(known: Recorded) -> None:
 
 
 def next_name(name: str) -> str:
-    """The name of an experiment's successor: quickstart-2, quickstart-3, …"""
-    counted = re.fullmatch(r"(.+)-([1-9]\d{0,3})", name)
-    return f"{counted[1]}-{int(counted[2]) + 1}" if counted else f"{name}-2"
+    """The name of an experiment's successor: quickstart-2, quickstart-3, …; of resnet-18 it is resnet-18-2."""
+    counted = re.fullmatch(r"(.+)-([2-9])", name)
+    stem, number = (counted[1], int(counted[2]) + 1) if counted else (name, 2)
+    end = f"-{number}"
+    return stem.encode()[: _NAME_BYTES - len(end)].decode(errors="ignore") + end
 
 
 def next_command(directory: ExperimentDir, name: str) -> str:
-    """The command that runs the successor of the experiment `name`."""
-    return f"python -m tune.run --space {shlex.quote(str(directory.next))} --name {shlex.quote(next_name(name))}"
+    """The command that runs the successor of the experiment `name`, whose next.yaml is written."""
+    if directory.remote is not None:  # a search reads its file from this machine
+        return write_and_run(directory, name)
+    return _run(str(directory.next), directory, name)
+
+
+def write_and_run(directory: ExperimentDir, name: str) -> str:
+    """The commands that write the file of the successor, and run it, whether the experiment is over or not."""
+    write = f"python -m tune next {shlex.quote(name)} --storage {shlex.quote(directory.storage)} --output next.yaml"
+    return f"{write} && {_run('next.yaml', directory, name)}"
+
+
+def _run(space: str, directory: ExperimentDir, name: str) -> str:
+    where = f"--name {shlex.quote(next_name(name))} --storage {shlex.quote(directory.storage)}"
+    return f"python -m tune.run --space {shlex.quote(space)} {where}"
 
 
 def _heading(known: Recorded, found: list[Finding]) -> list[str]:
@@ -71,7 +87,7 @@ def _heading(known: Recorded, found: list[Finding]) -> list[str]:
     )
     return [
         f"The experiment after {known.name}: {told}.",
-        f"python -m tune.run --space THIS_FILE --name {shlex.quote(next_name(known.name))}",
+        _run("THIS_FILE", known.directory, known.name),
     ]
 
 

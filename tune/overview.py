@@ -1,25 +1,21 @@
 """An experiment in short, from its directory alone: its state, its figures, and how to go on with it."""
 
 import shlex
-import time
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 from rich.console import Console, Group
 
 from tune.display import Row, clean, ended, ends_table, mile_rows, panel, print_plain, search_rows
 from tune.experiment import resuming
-from tune.limits import Limits
 from tune.mile import Stage, seconds_left, stages
 from tune.objectives import best_figures
 from tune.points import searched
-from tune.recorded import Recorded, read_experiment
+from tune.recorded import Recorded, State, read_experiment
 from tune.standing import Standing, duration
 
-State = Literal["running", "interrupted", "finished"]
 _ENDS = 6
 
 
@@ -29,56 +25,20 @@ class Overview:
 
     known: Recorded
 
-    @cached_property
-    def standing(self) -> Standing:
-        """Of the search, as it is recorded; while it runs, as it will have gone on since."""
-        known, search = self.known, self.known.experiment.search
-        elapsed = known.search_seconds
-        if known.running and any(trial.in_slot for trial in known.trials):
-            elapsed += self._unwritten
-        limits = Limits(search, elapsed)
-        if search.patience is not None:
-            limits.recall(known.trials)
-        if not any(trial.state in {"running", "paused"} for trial in known.trials):  # else it is being extended
-            limits.reason = known.ended_because
-        standing = Standing(known.experiment, known.slots, limits, elapsed)
-        standing.recall(known.trials)
-        return standing
-
     @property
-    def _unwritten(self) -> float:
-        """Seconds since the study was written to."""
-        if self.known.directory.remote is None:
-            with suppress(OSError):
-                return max(0.0, time.time() - self.known.directory.journal.stat().st_mtime)
-        return 0.0
+    def standing(self) -> Standing:
+        """Of the search."""
+        return self.known.standing
 
     @property
     def searched(self) -> bool:
         """Whether the search is over."""
-        live = self.standing.counts["running"] + self.standing.counts["paused"]
-        return not live and (self.standing.ended >= self.standing.planned or bool(self.known.ended_because))
-
-    @property
-    def ended_because(self) -> str:
-        """Which limit ended the search, once it is over; empty where none did."""
-        return self.known.ended_because if self.searched else ""
-
-    @property
-    def made(self) -> bool:
-        """Whether the model is that of the winner."""
-        metrics, winner = self.known.metrics, self.known.winner
-        if metrics is None or winner is None:
-            return False
-        expected = {"trial": winner.trial.number, **asdict(winner.way)}
-        return all(metrics.get("made_from", {}).get(name, value) == value for name, value in expected.items())
+        return self.known.searched
 
     @property
     def state(self) -> State:
-        """running: by a process of this machine. finished: with its model. Else interrupted."""
-        if self.known.running:
-            return "running"
-        return "finished" if self.searched and self.made else "interrupted"
+        """Of the experiment."""
+        return self.known.state
 
     @cached_property
     def stages(self) -> list[Stage]:
@@ -99,9 +59,7 @@ class Overview:
         if self.state != "interrupted":
             return ""
         if self.searched and not self.stages:  # no trial gave anything
-            uri = self.known.directory.place.uri
-            path, mark, options = uri.partition("?") if self.known.directory.remote else (uri, "", "")
-            where = f"{path.rpartition('/')[0]}{mark}{options}"
+            where = self.known.directory.storage
             return shlex.join(["python", "-m", "tune", "retry", self.known.name, "--storage", where])
         provenance = self.known.provenance
         return resuming([provenance, *provenance.get("resumed", [])][-1].get("command", ""))
@@ -125,8 +83,8 @@ class Overview:
             rows += self._result()
         elif self.stages:
             rows += mile_rows(self.stages, self._seconds_left, runs=runs)
-        if self.ended_because:
-            rows.append(Row("ended", clean(self.ended_because)))
+        if self.known.ended_because:
+            rows.append(Row("ended", clean(self.known.ended_because)))
         rows.append(Row("began", moment(self.began)))
         return [*rows, Row("go on", self.goes_on)] if self.goes_on else rows
 
@@ -159,7 +117,7 @@ class Overview:
             "metric": search.metric,
             "best": self._best(),
             "limits": [asdict(goal) for goal in standing.goals()],
-            "ended_because": self.ended_because,
+            "ended_because": self.known.ended_because,
             "last_ends": [
                 {"trial": one.number, "state": one.state, "epochs": one.epochs, "reason": one.reason}
                 for one in standing.ends[-_ENDS:]
@@ -202,6 +160,6 @@ def moment(iso: str) -> str:
     return f"{iso[:16].replace('T', ' ')} UTC" if iso else "not known"
 
 
-def overview(storage: str, name: str) -> Overview:
+def overview(storage: str, name: str, study: str | None = None) -> Overview:
     """Of the experiment `name`. Raises as `tune.recorded.read_experiment`."""
-    return Overview(read_experiment(storage, name, "status", light=True))
+    return Overview(read_experiment(storage, name, "status", study, light=True))

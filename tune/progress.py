@@ -16,8 +16,7 @@ from tune.errors import SearchFailedError
 from tune.limits import Limits
 from tune.mile import few, seconds_left, stages
 from tune.spec import Experiment
-from tune.standing import Standing
-from tune.standing import duration as duration
+from tune.standing import Standing, duration
 from tune.trainings import Result
 from tune.trials import Trial
 

@@ -1,22 +1,28 @@
 """An experiment as its directory tells it, running or finished: what every view of it is made of."""
 
 import json
+import time
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from tune import spec, yaml_file
 from tune.errors import StorageError
 from tune.evaluation import Evaluation
 from tune.experiment import ExperimentDir
 from tune.last_mile import Winner, read_winner
+from tune.limits import Limits
 from tune.resume import reopen
 from tune.spec import RECORD, Experiment
+from tune.standing import Standing
 from tune.storage import open_storage
 from tune.study import own_trials, results_in
 from tune.study_storage import Read, recorded
-from tune.trials import Trial
+from tune.trials import ENDED, Trial
+
+State = Literal["running", "interrupted", "finished"]
 
 
 @dataclass(frozen=True)
@@ -40,8 +46,9 @@ class Recorded:
 
     @cached_property
     def trials(self) -> list[Trial]:
-        """In the order of their numbers."""
-        trials = own_trials(self.study.trials, self.study.attributes)
+        """In the order of their numbers; without those that were proposed ahead, and have not begun."""
+        known = own_trials(self.study.trials, self.study.attributes)
+        trials = [trial for trial in known if trial.begun or trial.state in ENDED]
         for trial in trials if self.running else ():
             if trial.state == "paused" and trial.begun and not trial.waits_at(self.experiment.scheduler.pauses):
                 trial.state = "running"
@@ -71,8 +78,65 @@ class Recorded:
             ) from None
 
     @cached_property
+    def standing(self) -> Standing:
+        """Of the search, as it is recorded; while it runs, as it will have gone on since."""
+        search, elapsed = self.experiment.search, self.search_seconds
+        if self.running and any(trial.in_slot for trial in self.trials):
+            elapsed += self._unwritten
+        limits = Limits(search, elapsed)
+        if search.patience is not None:
+            limits.recall(self.trials)
+        if not self._live:  # else it is being extended
+            limits.reason = self._noted_reason
+        standing = Standing(self.experiment, self.slots, limits, elapsed)
+        standing.recall(self.trials)
+        return standing
+
+    @property
+    def _live(self) -> bool:
+        """Whether a trial, or an audit that this machine runs, is to train on."""
+        audits = [trial.audit for trial in self.trials if trial.audit is not None] if self.running else []
+        return any(one.state not in ENDED for one in (*self.trials, *audits))
+
+    @property
+    def _unwritten(self) -> float:
+        """Seconds since the study was written to."""
+        if self.directory.remote is None:
+            with suppress(OSError):
+                return max(0.0, time.time() - self.directory.journal.stat().st_mtime)
+        return 0.0
+
+    @property
+    def _noted_reason(self) -> str:
+        return str(self.study.attributes.get("ended_because", ""))
+
+    @cached_property
+    def searched(self) -> bool:
+        """Whether the search is over."""
+        return not self._live and (self.standing.ended >= self.standing.planned or bool(self._noted_reason))
+
+    @property
+    def ended_because(self) -> str:
+        """Which limit ended the search before its last trial, once it is over; empty where none did."""
+        return self._noted_reason if self.searched else ""
+
+    @property
+    def state(self) -> State:
+        """running: by a process of this machine. finished: with its model. Else interrupted."""
+        if self.running:
+            return "running"
+        return "finished" if self.searched and self.metrics is not None else "interrupted"
+
+    @cached_property
     def metrics(self) -> dict[str, Any] | None:
-        """What metrics.json says of the model, once there is one."""
+        """What metrics.json says of the model of the winner, once that is made; one of an earlier winner is none."""
+        told, winner = self._metrics, self.winner
+        if told is None or winner is None or told.get("made_from") != winner.made_from(self.experiment):
+            return None
+        return told
+
+    @property
+    def _metrics(self) -> dict[str, Any] | None:
         file = self.directory.model / "metrics.json"
         try:
             return dict(json.loads(file.read_text(encoding="utf-8")))
@@ -83,18 +147,19 @@ class Recorded:
 
     @property
     def test(self) -> Evaluation | None:
-        """What the test set said of the model, once it was read."""
-        return Evaluation(**self.metrics["test"]) if self.metrics else None
+        """What the test set said of the model, once it was read. Raises StorageError if another version wrote it."""
+        if self.metrics is None:
+            return None
+        try:
+            return Evaluation(**self.metrics["test"])
+        except (KeyError, TypeError) as error:
+            file = self.directory.model / "metrics.json"
+            raise StorageError(f"{file}: is no record of a model of this version ({error!r})") from None
 
     @property
     def results(self) -> dict[str, Any]:
         """What the trainings of the last mile gave, by the key that each was noted under."""
         return results_in(self.study.attributes)
-
-    @property
-    def ended_because(self) -> str:
-        """Which limit ended the search before its last trial; empty where none did."""
-        return str(self.study.attributes.get("ended_because", ""))
 
     @property
     def slots(self) -> int | None:
@@ -115,18 +180,19 @@ class Recorded:
         return float(self.study.attributes.get("retrain_s", 0.0))
 
 
-def read_experiment(storage: str, name: str, asks: str, *, light: bool = False) -> Recorded:
+def read_experiment(storage: str, name: str, asks: str, study: str | None = None, *, light: bool = False) -> Recorded:
     """The experiment `name` of a folder or URI. asks: the command that wants it, to be named in errors.
+    study: the database of its study, where that is behind a password.
 
     light: without the files of its model, where those would have to be fetched.
 
-    Raises ResumeError if there is none of that name, or its study is behind a password; StorageError if it cannot be
-    read.
+    Raises ResumeError if there is none of that name, or its study is behind a password that is missing;
+    StorageError if it cannot be read.
     """
     directory = reopen(storage, name, asks, read_only=True, light=light)
     experiment = replace(spec.load(directory.spec), name=name)
-    provenance, study = recorded(directory, f"{asks}: {name}")
-    return Recorded(directory, experiment, provenance, study, directory.is_locked())
+    provenance, read = recorded(directory, f"{asks}: {name}", study)
+    return Recorded(directory, experiment, provenance, read, directory.is_locked())
 
 
 def known_experiment(directory: ExperimentDir, experiment: Experiment, study: Read) -> Recorded:

@@ -48,15 +48,16 @@ class Replay:
         return "within noise" if near else "different"
 
 
-def replay(name: str, number: int | None, storage: str, say: Callable[[str], None]) -> Replay:
+def replay(name: str, number: int | None, storage: str, say: Callable[[str], None], url: str | None = None) -> Replay:
     """Trains trial `number` of the experiment `name` again for as many epochs; None stands for the best one.
 
-    Raises ResumeError if there is no such experiment, UserError if there is no such trial, or none that can be
-    replayed, or the images are not those of the experiment, and what `cifar.train.fit` raises.
+    url: the database of its study, where that is behind a password. Raises ResumeError if there is no such
+    experiment, UserError if there is no such trial, or none that can be replayed, or the images are not those of
+    the experiment, and what `cifar.train.fit` raises.
     """
     directory = reopen(storage, name, "replay", read_only=True)
     experiment = spec.load(directory.spec)
-    provenance, study = recorded(directory, f"replay: {name}")
+    provenance, study = recorded(directory, f"replay: {name}", url)
     trial = _chosen(name, own_trials(study.trials, study.attributes), number, experiment)
     data = images.load(experiment.data)
     if data.fingerprint != provenance["data_fingerprint"]:

@@ -11,13 +11,15 @@ from tune.recorded import Recorded, read_experiment
 from tune.what_if import WhatIf, what_if
 
 
-def replay_with(name: str, storage: str, settings: Mapping[str, int | str]) -> tuple[Recorded, WhatIf]:
+def replay_with(
+    name: str, storage: str, settings: Mapping[str, int | str], study: str | None = None
+) -> tuple[Recorded, WhatIf]:
     """The experiment `name`, and what it would have been with these fields of its scheduler.
 
-    Raises ResumeError if there is none of that name, SpecError where a setting is wrong, UserError where its curves
-    cannot be replayed.
+    study: the database of its study, where that is behind a password. Raises ResumeError if there is none of that
+    name, SpecError where a setting is wrong, UserError where its curves cannot be replayed.
     """
-    known = read_experiment(storage, name, "what-if")
+    known = read_experiment(storage, name, "what-if", study)
     experiment = known.experiment
     before = experiment.scheduler
     if before.type == "pbt":

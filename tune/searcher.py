@@ -6,7 +6,7 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from tune.conductor import Conductor
-from tune.naming import TITLE, shortened, title
+from tune.naming import TITLE, title
 
 
 class ConductedSearcher(Searcher):
@@ -27,7 +27,6 @@ class ConductedSearcher(Searcher):
             return None
         if start == "finished":
             return Searcher.FINISHED
-        words = title(self.conductor.experiment, start.trial.number, start.trial.hparams)
         return {
             "number": start.trial.number,
             "hparams": start.trial.hparams,
@@ -36,7 +35,7 @@ class ConductedSearcher(Searcher):
             "changed": start.trial.parent is not None,
             "alone": start.trial.alone,
             "audit": start.is_audit,
-            TITLE: shortened(f"audit of {words}") if start.is_audit else words,
+            TITLE: title(self.conductor.experiment, start.trial.number, start.trial.hparams, audit=start.is_audit),
         }
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:

@@ -13,15 +13,17 @@ if TYPE_CHECKING:
 _WATCHED_S = 2.0
 _LINES_S = 60.0  # where there is no terminal
 _STORAGE = click.option("--storage", default="experiments", show_default=True, help="Folder or URI of the experiments.")
+STUDY = click.option("--study", metavar="URL", help="Database of the study, where it is behind a password.")
 _JSON = click.option("--json", "as_json", is_flag=True, help="The same figures for programs.")
 
 
 @click.command("status")
 @click.argument("name", required=False)
 @_STORAGE
+@STUDY
 @_JSON
 @click.option("--watch", is_flag=True, help="Show it again every few seconds until it runs no more.")
-def status_command(name: str | None, storage: str, as_json: bool, watch: bool) -> None:
+def status_command(name: str | None, storage: str, study: str | None, as_json: bool, watch: bool) -> None:
     """Show how far experiment NAME is, running, interrupted or finished.
 
     Without NAME: the only one, the one that runs, or the one that began last.
@@ -40,11 +42,11 @@ def status_command(name: str | None, storage: str, as_json: bool, watch: bool) -
             if which:
                 click.echo(f"{name}: {which}", err=True)
         if as_json:
-            _print_json(overview.overview(storage, name).as_dict())
+            _print_json(overview.overview(storage, name, study).as_dict())
         elif watch:
-            _watch(storage, name, Console(highlight=False))
+            _watch(storage, name, study, Console(highlight=False))
         else:
-            overview.overview(storage, name).print(Console(highlight=False))
+            overview.overview(storage, name, study).print(Console(highlight=False))
 
 
 @click.command("list")
@@ -80,7 +82,7 @@ def _print_json(told: object) -> None:
     click.echo(json.dumps(told, indent=2, ensure_ascii=False))
 
 
-def _watch(storage: str, name: str, console: "Console") -> None:
+def _watch(storage: str, name: str, study: str | None, console: "Console") -> None:
     """Until it runs no more, or Ctrl-C."""
     from rich.live import Live
 
@@ -91,7 +93,7 @@ def _watch(storage: str, name: str, console: "Console") -> None:
         with Live(console=console, auto_refresh=False, transient=True) as live:
             while True:
                 began = time.monotonic()
-                told = overview.overview(storage, name)
+                told = overview.overview(storage, name, study)
                 if told.state != "running":
                     break
                 if console.is_terminal:

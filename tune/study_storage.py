@@ -222,17 +222,22 @@ def read_database(url: str, name: str) -> Read:
         raise StorageError(f"{shown_url(url)}: there is no study {name} there") from None
 
 
-def recorded(directory: ExperimentDir, asks: str) -> tuple[dict[str, Any], Read]:
+def recorded(
+    directory: ExperimentDir, asks: str, url: str | None = None, advice: str = "give it by --study"
+) -> tuple[dict[str, Any], Read]:
     """The provenance of an experiment that began, and its study.
 
-    asks: who wants to know, to be named in the error. Raises ResumeError if the study is behind a password,
-    StorageError if it cannot be read.
+    asks: who wants to know, to be named in the error. url: the study's database with its password, if it is in one.
+    advice: what to do where the password is missing. Raises ResumeError if the study is behind a password that was not
+    given, StorageError if it cannot be read.
     """
-    provenance = yaml_file.read(directory.spec)[0][RECORD]
+    provenance = yaml_file.read(directory.spec)[0].get(RECORD)
+    if not isinstance(provenance, dict):
+        raise StorageError(f"{directory.spec}: is no record of a search: it has no {RECORD}")
     if database := provenance.get("study"):
-        if ":***@" in database:
-            raise ResumeError(f"{asks} has its study in {database}, behind a password; leave it out")
-        return provenance, read_database(database, directory.path.name)
+        if ":***@" in database and not url:
+            raise ResumeError(f"{asks} has its study in {database}, behind a password; {advice}")
+        return provenance, read_database(url or database, directory.path.name)
     return provenance, read_journal(directory.journal)
 
 

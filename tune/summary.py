@@ -1,6 +1,7 @@
 """The closing words of a run: what won, how good it is, what it cost, and what to do next."""
 
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,12 +20,11 @@ from tune.last_mile import Winner
 from tune.next_experiment import next_command
 from tune.objectives import best_figures, front, in_digits
 from tune.points import in_words, of_use, searched
-from tune.points import shown as shown
-from tune.progress import duration
 from tune.recorded import Recorded
 from tune.spec import Experiment
+from tune.standing import duration
 from tune.trainings import validation_metric
-from tune.trials import Trial
+from tune.trials import Trial, states_in_words
 
 
 @dataclass(frozen=True)
@@ -211,9 +211,8 @@ def again(name: str, directory: ExperimentDir) -> str:
 
 def counts(trials: Sequence[Trial]) -> str:
     """How trials ended: '16 trials: 5 completed, 11 stopped'."""
-    states = [trial.state for trial in trials]
-    parts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(sorted(states)))
-    return f"{len(states)} trial{'s' * (len(states) != 1)}: {parts or 'none was begun'}"
+    states = dict(sorted(Counter[str](trial.state for trial in trials).items()))
+    return f"{len(trials):,} trial{'s' * (len(trials) != 1)}: {states_in_words(states) or 'none was begun'}"
 
 
 def quoted(path: Path) -> str:

@@ -1,7 +1,7 @@
 """What is known of a trial, whoever asks: the conductor, the display, the winner, the report. Pure."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -148,7 +148,12 @@ def _best(values: dict[int, float], maximize: bool) -> tuple[int, float] | None:
     return max(finite, key=lambda item: (item[1] if maximize else -item[1], item[0]))
 
 
-def ranked(trials: Iterable[Trial], maximize: bool) -> list[Trial]:
+def states_in_words(states: Mapping[str, int]) -> str:
+    """How many trials are in each state: '5 completed, 11 stopped'."""
+    return ", ".join(f"{count:,} {state}" for state, count in states.items())
+
+
+def by_value(trials: Iterable[Trial], maximize: bool) -> list[Trial]:
     """The trials with a value that neither failed nor diverged, the best value first.
 
     Of equal ones the one that reached it in fewer epochs, then the earlier.
@@ -161,4 +166,4 @@ def ranked(trials: Iterable[Trial], maximize: bool) -> list[Trial]:
 
 def best_trial(trials: Iterable[Trial], maximize: bool) -> Trial | None:
     """The first of them."""
-    return next(iter(ranked(trials, maximize)), None)
+    return next(iter(by_value(trials, maximize)), None)

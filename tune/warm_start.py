@@ -43,7 +43,7 @@ def earlier(source: str, experiment: Experiment, storage: str) -> tuple[dict[str
             f"search.warm_start: {source} ranks its trials by {theirs.metric} ({modes[0]}), this search by "
             f"{mine.metric} ({modes[1]}); leave it out"
         )
-    provenance, study = recorded(directory, f"search.warm_start: {source}")
+    provenance, study = recorded(directory, f"search.warm_start: {source}", advice="leave it out")
     return provenance, study.trials
 
 

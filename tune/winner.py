@@ -42,7 +42,7 @@ def already_made(experiment: Experiment, winner: Winner, directory: ExperimentDi
         metrics = json.loads((directory.model / "metrics.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return None
-    if metrics.get("made_from") != _made_from(experiment, winner):
+    if metrics.get("made_from") != winner.made_from(experiment):
         return None
     if not _is_there(directory, metrics.get("model")):  # but the file of a retrain that was killed
         return None
@@ -55,7 +55,7 @@ def reading_of(experiment: Experiment, winner: Winner, directory: ExperimentDir)
     So it is where a session was killed after the reading began. Raises LedgerError as `tune.ledger.read`.
     """
     known = read(directory.ledger)
-    if not known or known[-1].made_from != _made_from(experiment, winner):
+    if not known or known[-1].made_from != winner.made_from(experiment):
         return None
     return known[-1] if _is_there(directory, known[-1].model) else None
 
@@ -84,11 +84,6 @@ def check_unread(
     if before and not again and (anew or reading_of(experiment, winner, directory) is None):
         raise second_reading(directory.ledger, f"the model of trial {winner.trial.number}")
     return before
-
-
-def _made_from(experiment: Experiment, winner: Winner) -> dict[str, Any]:
-    epoch, _ = winner.trial.winning(experiment.search.maximize)
-    return {"trial": winner.trial.number, "epoch": epoch, **winner.way.resolved(experiment.retrain)}
 
 
 def train_model(
@@ -203,7 +198,7 @@ def finish_model(
         say("evaluating")
         unheard = replace(tracking, sink=None)  # W&B is told all of it at once, with the report
         with loggers(unheard, _run("final", experiment, winner), directory.model / "tensorboard") as made:
-            figures = evaluate(experiment, model, data, directory, _made_from(experiment, winner), before, made)
+            figures = evaluate(experiment, model, data, directory, winner.made_from(experiment), before, made)
     say("exporting")
     difference, onnx_error = _export(model, data, directory.model / "model.onnx")
     sources.save_image(data.train.pixels[0], directory.model / "example.png")  # to try the model on
@@ -220,7 +215,7 @@ def finish_model(
         "parameters": model.size,
         "onnx_largest_difference": difference,
         "onnx_error": onnx_error,
-        "made_from": _made_from(experiment, winner),
+        "made_from": winner.made_from(experiment),
         "model": file_hash(directory.model / "model.ckpt"),
     }
     write_text(directory.model / "metrics.json", json.dumps(record, indent=2) + "\n")

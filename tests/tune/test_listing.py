@@ -87,6 +87,15 @@ def test_those_that_cannot_be_read_do_not_stop_the_others(began, storage):
     assert (json_[1]["epochs"], "study.journal" in json_[3]["error"]) == (4, True)
 
 
+def test_a_folder_with_a_plain_experiment_file_does_not_stop_the_others(began, storage, experiment):
+    began("one", 1)
+    (storage / "two").mkdir()
+    experiments.to_yaml(experiment().to_dict(), storage / "two" / "experiment.yaml")
+    told = all_of(str(storage))
+    assert [line.name for line in told] == ["one", "two"]
+    assert told[1].error == f"{storage}/two/experiment.yaml: is no record of a search: it has no provenance"
+
+
 def test_all_fit_80_columns(began, storage):
     began("one", 1, steps=100)
     began("a-name-that-is-" + "very-" * 20 + "long", 2, steps=3)

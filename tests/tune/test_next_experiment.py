@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from tune import spec
 from tune.__main__ import main
 from tune.critic import Change, Finding
+from tune.experiment import check_name
 from tune.next_experiment import findings, next_command, next_name, next_yaml, write_next
 from tune.recorded import read_experiment
 
@@ -93,10 +94,20 @@ def test_a_study_behind_a_password_is_not_named(known):
 
 @pytest.mark.parametrize(
     ("name", "after"),
-    [("quickstart", "quickstart-2"), ("a-2", "a-3"), ("a-99", "a-100"), ("2024-05-01", "2024-05-01-2")],
+    [
+        ("quickstart", "quickstart-2"),
+        ("a-2", "a-3"),
+        ("a-9", "a-10"),
+        ("resnet-18", "resnet-18-2"),
+        ("run-2026", "run-2026-2"),
+        ("2024-05-01", "2024-05-01-2"),
+        ("x" * 199, "x" * 198 + "-2"),
+        ("é" * 100, "é" * 99 + "-2"),
+    ],
 )
 def test_a_successor_has_the_next_number(name, after):
     assert next_name(name) == after
+    check_name(after)
 
 
 def test_it_is_written_beside_the_report_and_by_a_command(known, storage, tmp_path):
@@ -104,7 +115,7 @@ def test_it_is_written_beside_the_report_and_by_a_command(known, storage, tmp_pa
     written = Path(known.directory.next).read_text()
     assert (
         next_command(known.directory, known.name)
-        == f"python -m tune.run --space {known.directory.path}/next.yaml --name quick-3"
+        == f"python -m tune.run --space {known.directory.path}/next.yaml --name quick-3 --storage {storage}"
     )
     ask = ["next", "quick-2", "--storage", str(storage)]
     told = CliRunner().invoke(main, ask)

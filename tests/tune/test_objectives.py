@@ -4,8 +4,7 @@ import pytest
 
 from tune.errors import SearchFailedError
 from tune.objectives import best_figures, front, in_order, not_dominated, ranked, within_bounds
-from tune.trials import Trial, best_trial
-from tune.trials import ranked as ranked_by_value
+from tune.trials import Trial, best_trial, by_value
 
 TWO = "search.objectives=[{metric: val_accuracy}, {metric: parameters}]"
 
@@ -145,9 +144,9 @@ def test_with_one_metric_the_order_is_that_of_the_values(experiment, mode):
     ]
     trials[0].checkpoints = {}
     maximize = mode == "max"
-    assert in_order(one.search, trials) == ranked_by_value(trials, maximize)
+    assert in_order(one.search, trials) == by_value(trials, maximize)
     assert in_order(one.search, trials)[0] is best_trial(trials, maximize)
-    assert ranked(one, trials) == [each for each in ranked_by_value(trials[1:], maximize) if each.checkpoints]
+    assert ranked(one, trials) == [each for each in by_value(trials[1:], maximize) if each.checkpoints]
 
 
 # What the file says

@@ -11,12 +11,13 @@ import pytest
 from rich.console import Console
 
 from tune import experiment as experiments
-from tune.errors import ResumeError
+from tune.errors import ResumeError, StorageError
 from tune.evaluation import Evaluation
 from tune.experiment import ExperimentDir
 from tune.last_mile import LastMile
 from tune.listing import all_of, choose
 from tune.overview import Overview, moment, overview
+from tune.report.result import state
 
 FIELDS = (
     "search.trials=6", "scheduler.max_epochs=4", "scheduler.reduction_factor=2", "search.sampler=random",
@@ -37,7 +38,7 @@ def finished(begun, storage):
         mile.write(winner, len(one.trials))
         directory.model.mkdir()
         test = asdict(Evaluation(0.9, 0.85, 0.95, 200, 0.3, [[90, 10], [10, 90]], []))
-        made = {"trial": winner.trial.number, **asdict(winner.way), **made_from}
+        made = {**winner.made_from(one.experiment), **made_from}
         (directory.model / "metrics.json").write_text(json.dumps({"test": test, "made_from": made}))
         return directory
 
@@ -148,6 +149,14 @@ def test_a_model_of_an_earlier_winner_does_not_finish_an_experiment(finished, st
     assert told(storage).as_dict()["test"] is None
 
 
+def test_a_record_of_the_model_that_another_version_wrote_is_told_with_its_file(finished, storage):
+    file = finished("one").model / "metrics.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "test": {"accuracy": 0.9, "colour": "red"}}))
+    with pytest.raises(StorageError, match=r"one/model/metrics\.json: is no record of a model of this version"):
+        told(storage).as_dict()
+    assert "metrics.json" in all_of(str(storage))[0].error
+
+
 def test_a_finished_search_that_was_extended_is_interrupted_again(finished, begun, storage):
     directory = finished("one")
     one = replace(told(storage).known.experiment)
@@ -214,7 +223,7 @@ def test_a_search_in_an_object_store_is_not_disturbed(begun, server, s3_keys, tm
 
 def test_a_search_that_is_extended_is_not_over_because_an_earlier_session_was(begun, storage):
     one = begun("one", *FIELDS, "search.epoch_budget=3", slots=2).run()
-    assert told(storage).ended_because == "the search's 3 epochs were trained (search.epoch_budget)"
+    assert told(storage).known.ended_because == "the search's 3 epochs were trained (search.epoch_budget)"
     more = one.experiment.search.model_copy(update={"epoch_budget": 50, "trials": 12})
     longer = replace(one.experiment, search=more)
     provenance = told(storage).known.provenance
@@ -222,7 +231,8 @@ def test_a_search_that_is_extended_is_not_over_because_an_earlier_session_was(be
     with ExperimentDir(one.folder).locked():
         replace(one, experiment=longer, told=[], began=[], epoch={}, seconds={}).run(steps=2)
         here = told(storage)
-        assert (here.title(), here.ended_because) == ("one: running, in the search", "")
+        assert (here.title(), here.known.ended_because) == ("one: running, in the search", "")
+        assert state(here.known).startswith("This experiment is running: "), "so says its report"
         assert here.standing.epochs_left() > 0
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from tune.errors import ResumeError, StorageError
+from tune.experiment import ExperimentDir
 from tune.recorded import names, read_experiment
 from tune.summary import summary_of
 
@@ -17,9 +18,9 @@ def test_a_running_search_is_read_without_disturbing_it(begun, storage):
         told = read_experiment(str(storage), "one", "status")
         assert told.running
         live = {trial.number: trial.state for trial in one.trials.values()}
-        assert {trial.number: trial.state for trial in told.trials if trial.begun} == live
+        assert {trial.number: trial.state for trial in told.trials} == live, "without what is only proposed"
         assert set(live.values()) == {"running", "paused"}
-        assert [trial.values for trial in told.trials if trial.begun] == [trial.values for trial in one.trials.values()]
+        assert [trial.values for trial in told.trials] == [trial.values for trial in one.trials.values()]
     assert (told.winner, told.test) == (None, None)
     with pytest.raises(StorageError, match=r"one: there is no model yet$"):
         summary_of(told)
@@ -56,3 +57,14 @@ def test_a_record_of_a_winner_that_is_none_is_told_with_its_file(begun, storage)
     (storage / "one" / "winner.yaml").write_text("trial: 99\n")
     with pytest.raises(StorageError, match=r"one/winner\.yaml: is no record of a winner"):
         _ = read_experiment(str(storage), "one", "status").winner
+
+
+def test_a_search_is_not_over_while_this_machine_runs_its_audits(begun, storage):
+    one = begun("one", *PROMOTE, "scheduler.mode=stop", "scheduler.audit=1")
+    while not (one.conductor.audits.live and all(trial.ended_at for trial in one.trials.values())):
+        one.fill()
+        one.train(min(one.epoch))
+    with ExperimentDir(storage / "one").locked():
+        assert not read_experiment(str(storage), "one", "status").searched
+    one.run()
+    assert read_experiment(str(storage), "one", "status").searched

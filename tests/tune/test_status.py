@@ -6,11 +6,15 @@ import sys
 import threading
 import time
 
+import optuna
 import pytest
 from click.testing import CliRunner, Result
 
+from tune import experiment as experiments
+from tune import yaml_file
 from tune.__main__ import main
 from tune.experiment import ExperimentDir
+from tune.study_storage import journal_storage
 
 FIELDS = ("search.trials=4", "scheduler.max_epochs=4", "scheduler.reduction_factor=2", "search.sampler=random")
 
@@ -51,6 +55,30 @@ def test_figures_for_programs(begun, tune):
         "last_mile", "winner", "test", "go_on",
     }  # fmt: skip
     assert json.loads(tune("list", "--json").stdout) == [told]
+
+
+@pytest.fixture
+def behind_a_password(begun, storage):
+    """The URL of the database that has the study of experiment "one", whose record names another, less a password."""
+    one = begun("one", *FIELDS).run()
+    url, journal = f"sqlite:///{storage}/study.db", storage / "one" / "study.journal"
+    kept = journal_storage(journal)
+    (name,) = optuna.get_all_study_names(kept)
+    optuna.copy_study(from_study_name=name, from_storage=kept, to_storage=url, to_study_name="one")
+    journal.unlink()
+    file = storage / "one" / "experiment.yaml"
+    provenance = {**yaml_file.read(file)[0]["provenance"], "study": "postgresql://me:***@host/db"}
+    experiments.to_yaml({**one.experiment.to_dict(), "provenance": provenance}, file)
+    return url
+
+
+def test_a_study_behind_a_password_is_given(behind_a_password, tune):
+    for command in ("status", "report", "next", "what-if"):
+        refused = tune(command, "one")
+        why = f"{command}: one has its study in postgresql://me:***@host/db, behind a password; give it by --study"
+        assert (refused.exit_code, refused.stderr) == (2, f"error: {why}\n")
+        assert tune(command, "one", "--study", behind_a_password).exit_code == 0
+    assert tune("list").stdout.startswith("one: cannot be read: status: one has its study in postgresql://me:***@host")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The report's page of the audit: what early stopping cost, and what would have been enough."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from tune.hindsight import Hindsight, hindsight, rank_correlations
@@ -7,7 +8,7 @@ from tune.objectives import in_digits
 from tune.recorded import Recorded
 from tune.report.colours import COLOURS, WINNER
 from tune.report.curves import chosen, joined
-from tune.report.section import Section, figure_html, new_figure, numbers, section
+from tune.report.section import Section, facts, figure_html, new_figure, numbers, section, share
 
 
 def audit_section(known: Recorded) -> Section | None:
@@ -19,15 +20,33 @@ def audit_section(known: Recorded) -> Section | None:
     correlations = rank_correlations(known.trials, maximize=search.maximize)
     return section(
         "Audit of early stopping",
-        "audit_section.html.j2",
+        "report/audit.html.j2",
         told=told,
-        search=search,
         scheduler=scheduler,
-        regret=regret_in_words(told),
+        facts=facts("What early stopping cost", dict(_facts(told))),
         correlations=correlations,
         curves=_curves(told, told.found) if told.audited and told.found is not None else "",
         ranks=_ranks(known, correlations) if correlations else "",
     )
+
+
+def _facts(told: Hindsight) -> Iterator[tuple[str, str]]:
+    if not told.audited or told.found is None:
+        return
+    winners, (value, low, high) = len(told.winners), told.share
+    of_them = f"{winners} of {len(told.audited)} audited: {share(value)}"
+    yield "stopped trials that would have won", f"{of_them} (95 % interval {share(low)} to {share(high)})"
+    yield "what stopping cost", f"{told.search.metric} {regret_in_words(told)}"
+    yield "grace period that would have been enough", _enough_grace(told)
+
+
+def _enough_grace(told: Hindsight) -> str:
+    scheduler, enough = told.scheduler, told.enough_grace
+    if not told.winners:
+        return f"{scheduler.grace_period}, as it was: none of the audited would have won"
+    if enough is None:
+        return f"none below {scheduler.max_epochs} epochs"
+    return f"{enough} epoch{'s' * (enough != 1)}, and it was {scheduler.grace_period}"
 
 
 def regret_in_words(told: Hindsight) -> str:
@@ -45,7 +64,7 @@ def _curves(told: Hindsight, found: float) -> Any:
     figure = new_figure(xaxis={"title": "epoch"}, yaxis={"title": told.search.metric}, showlegend=False)
     until = {trial.number: trial.epochs for trial in told.audited}
     won = {trial.number for trial in told.winners}
-    drawn, left_out = chosen([trial.audit for trial in told.audited if trial.audit], told.search.maximize)
+    drawn, left_out = chosen(told.search, [trial.audit for trial in told.audited if trial.audit])
     lost, better = ([audit for audit in drawn if (audit.number in won) is wins] for wins in (False, True))
     for audits, colour in ((lost, COLOURS["stopped"]), (better, WINNER)):
         seen = [[(e, v, one.number) for e, v in one.values.items() if e <= until[one.number]] for one in audits]

@@ -4,10 +4,9 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from tune.points import to_params
+from tune.points import shown, to_params
 from tune.report.section import label
 from tune.space import Choice, Numeric, Space
-from tune.summary import shown
 from tune.trials import Trial
 
 _TAIL, _STRETCH = 0.1, 3.0

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tune.progress import duration
 from tune.recorded import Recorded
 from tune.report.colours import COLOURS
 from tune.report.section import Section, figure_html, new_figure, numbers, section
+from tune.standing import duration
 from tune.trials import DEAD, Trial
 
 _UNITS = (("hours", 3600.0, 4 * 3600), ("minutes", 60.0, 4 * 60), ("seconds", 1.0, 0))

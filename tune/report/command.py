@@ -9,12 +9,13 @@ from tune.report.page import write_report
 COMPARISON = Path("comparison.html")
 
 
-def report(names: Sequence[str], storage: str, output: Path | None) -> str:
+def report(names: Sequence[str], storage: str, output: Path | None, study: str | None = None) -> str:
     """Writes the report of an experiment, or one that compares several. Returns where it is.
 
-    Raises what `tune.recorded.read_experiment` and `write_report` raise.
+    study: the database of their studies, where that is behind a password. Raises what
+    `tune.recorded.read_experiment` and `write_report` raise.
     """
-    known = [read_experiment(storage, name, "report") for name in dict.fromkeys(names)]
+    known = [read_experiment(storage, name, "report", study) for name in dict.fromkeys(names)]
     if len(known) > 1:
         from tune.report.compare import write_comparison
 

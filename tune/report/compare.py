@@ -9,7 +9,6 @@ from markupsafe import Markup
 from tune.finalists import mean_interval
 from tune.objectives import best_figures, in_digits
 from tune.points import of_use, searched, shown
-from tune.progress import duration
 from tune.recorded import Recorded
 from tune.report.best import Step, add_steps, improvements, steps_range, unit
 from tune.report.colours import DASHES, SERIES, WINNER
@@ -17,6 +16,7 @@ from tune.report.leader import leader
 from tune.report.page import page, write_to
 from tune.report.result import state
 from tune.report.section import Section, figure_html, label, new_figure, section, table
+from tune.standing import duration
 from tune.summary import counts, summary_of, with_interval
 
 _ABSENT = "none"

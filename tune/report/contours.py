@@ -7,6 +7,7 @@ import numpy as np
 
 from tune.importance import comparable
 from tune.open_study import levels
+from tune.points import shown
 from tune.recorded import Recorded
 from tune.report.axes import axis, coordinate, place, searched, steps, value_range
 from tune.report.colours import SCALE
@@ -14,7 +15,6 @@ from tune.report.influence import importances_of
 from tune.report.section import Section, figure_html, new_figure, numbers, section
 from tune.sections import SearchConfig
 from tune.space import Choice, Numeric
-from tune.summary import shown
 
 Domain = Numeric | Choice
 Pair = tuple[Domain, Domain]

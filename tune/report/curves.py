@@ -3,21 +3,24 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from tune.objectives import in_order
 from tune.recorded import Recorded
 from tune.report.axes import value_range
 from tune.report.colours import COLOURS, SIGNS, WINNER, WINNER_SIGN
 from tune.report.leader import leader
 from tune.report.section import Section, figure_html, new_figure, numbers, section
-from tune.trials import State, Trial, ranked
+from tune.sections import SearchConfig
+from tune.summary import counts
+from tune.trials import State, Trial
 
 _MOST = 300  # curves, so that file and browser stay light
 
 
-def chosen(trials: Sequence[Trial], maximize: bool, most: int = _MOST) -> tuple[list[Trial], str]:
+def chosen(search: SearchConfig, trials: Sequence[Trial], most: int = _MOST) -> tuple[list[Trial], str]:
     """At most so many trials, and in words which of them: the best half, and of the others every so manyth."""
     if len(trials) <= most:
         return list(trials), ""
-    best = ranked(trials, maximize)[: most // 2]
+    best = in_order(search, trials)[: most // 2]
     taken = {trial.number for trial in best}
     others = [trial for trial in trials if trial.number not in taken]
     step = -(-len(others) // (most - len(best)))
@@ -34,8 +37,8 @@ def curves_section(known: Recorded) -> Section | None:
     best = leader(known)
     if not trials:
         return None
-    drawn, left_out = chosen(trials, search.maximize)
-    told = [_ended(known.trials), left_out]
+    drawn, left_out = chosen(search, trials)
+    told = [f"{counts(known.trials)}.", left_out]
     if best is not None:
         epoch, value = best.best(search.maximize) or (0, 0.0)
         words = (
@@ -54,12 +57,6 @@ def curves_section(known: Recorded) -> Section | None:
         figure=figure_html(figure, " ".join(filter(None, told))),
         rungs=_rungs(known),
     )
-
-
-def _ended(trials: Sequence[Trial]) -> str:
-    states = [trial.state for trial in trials]
-    told = ", ".join(f"{states.count(state):,} {state}" for state in COLOURS if state in states)
-    return f"{len(trials):,} trial{'s' * (len(trials) != 1)}: {told}."
 
 
 def _whose(known: Recorded) -> str:

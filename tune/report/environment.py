@@ -11,8 +11,6 @@ def environment_section(known: Recorded) -> Section | None:
     """Never None."""
     told, experiment = known.provenance, known.experiment
     sessions = told.get("resumed", [])
-    path, mark, query = known.directory.place.uri.partition("?")
-    storage = f"{path.rpartition('/')[0]}{mark}{query}"
     rows = {
         "began": told["started"],
         "command": told["command"],
@@ -30,6 +28,6 @@ def environment_section(known: Recorded) -> Section | None:
         "Environment, and again",
         "report/environment.html.j2",
         again=again(known.name, known.directory),
-        replay=f"python -m tune replay {shlex.quote(known.name)} --storage {shlex.quote(storage)}",
+        replay=f"python -m tune replay {shlex.quote(known.name)} --storage {shlex.quote(known.directory.storage)}",
         facts=facts("Environment", rows),
     )

@@ -10,9 +10,3 @@ def leader(known: Recorded) -> Trial | None:
     if known.winner is not None:
         return known.winner.trial
     return next(iter(in_order(known.experiment.search, known.trials)), None)
-
-
-def is_over(known: Recorded) -> bool:
-    """Whether the search has ended all its trials, or a limit ended it."""
-    ended = sum(trial.ended_at is not None for trial in known.trials)
-    return bool(known.ended_because) or ended >= known.experiment.trials

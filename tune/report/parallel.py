@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from tune.objectives import in_order
 from tune.points import in_words
 from tune.recorded import Recorded
 from tune.report.axes import params, place, searched, ticks
@@ -11,7 +12,7 @@ from tune.report.curves import chosen
 from tune.report.influence import importances_of
 from tune.report.section import Section, figure_html, label, new_figure, numbers, section
 from tune.space import Choice, Numeric
-from tune.trials import Trial, ranked
+from tune.trials import Trial, by_value
 
 Domain = Numeric | Choice
 _MOST = 300  # trials
@@ -27,12 +28,12 @@ def parallel_section(known: Recorded) -> Section | None:
     """
     search, space = known.experiment.search, known.experiment.space
     domains = searched(space, importances_of(known))[:_MOST_AXES]
-    trials = ranked(known.trials, search.maximize)
+    trials = in_order(search, known.trials)
     if not domains or len(trials) < 2:
         return None
-    drawn, words = chosen(trials, search.maximize, _MOST)
-    drawn = ranked(drawn, search.maximize)
-    best = drawn[0]
+    best = trials[0]
+    drawn, words = chosen(search, trials, _MOST)
+    drawn = by_value(drawn, search.maximize)  # which the colours show
     value = (best.best(search.maximize) or (0, 0.0))[1]
     described = (
         f"The best trial, {best.number}, with {search.metric} {value:.4f}: {in_words(space, best.hparams)}. {words}"

@@ -2,10 +2,10 @@
 
 from tune.objectives import best_figures, in_digits
 from tune.points import of_use, searched, shown
-from tune.progress import duration
 from tune.recorded import Recorded
-from tune.report.leader import is_over, leader
+from tune.report.leader import leader
 from tune.report.section import Section, facts, section
+from tune.standing import duration
 from tune.summary import counts, summary_of
 from tune.trials import Trial
 
@@ -25,18 +25,15 @@ def headline(known: Recorded) -> str:
 
 def state(known: Recorded) -> str:
     """What is going on, or was left off; empty for an experiment with its model."""
-    ended, planned = sum(trial.ended_at is not None for trial in known.trials), known.experiment.trials
-    over = is_over(known)
+    so_far = f"{known.standing.ended} of {known.standing.planned} trials"
     if known.running:
-        doing = (
-            "is in its last mile, which makes the model"
-            if over
-            else f"is running: {ended} of {planned} trials have ended"
-        )
+        doing = "is in its last mile, which makes the model" if known.searched else f"is running: {so_far} have ended"
         return f"This experiment {doing}. What follows is what was known as this page was written."
-    if not over:
-        return f"This experiment was interrupted, with {ended} of {planned} trials ended; --resume goes on with it."
-    return "" if known.metrics is not None else "The search is over. There is no model yet; --resume makes it."
+    if not known.searched:
+        return f"This experiment was interrupted, with {so_far} ended; --resume goes on with it."
+    if known.metrics is None:
+        return "The search is over. There is no model yet; --resume makes it."
+    return ""
 
 
 def result_section(known: Recorded) -> Section | None:

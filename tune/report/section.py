@@ -10,8 +10,9 @@ import numpy as np
 from markupsafe import Markup
 
 from tune.objectives import in_digits
-from tune.progress import duration
-from tune.summary import difference, shown, with_interval
+from tune.points import shown
+from tune.standing import duration
+from tune.summary import difference, with_interval
 
 if TYPE_CHECKING:
     from jinja2 import Template

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from tune.points import shown
 from tune.recorded import Recorded
 from tune.report.axes import axis, coordinate, params, searched, value_range
 from tune.report.colours import COLOURS, SIGNS
@@ -9,7 +10,6 @@ from tune.report.curves import chosen
 from tune.report.influence import importances_of
 from tune.report.section import Section, figure_html, new_figure, numbers, section
 from tune.space import Choice, Numeric
-from tune.summary import shown
 from tune.trials import DEAD, Trial
 
 Domain = Numeric | Choice
@@ -23,7 +23,7 @@ def slices_section(known: Recorded) -> Section | None:
     valued = [trial for trial in known.trials if trial.best(search.maximize)]
     if not domains or not valued:
         return None
-    drawn, words = chosen(valued, search.maximize, _MOST_POINTS)
+    drawn, words = chosen(search, valued, _MOST_POINTS)
     points = params(space, drawn)
     figures = [_slice(known, domain, drawn, points) for domain in domains[:_MOST_SLICES]]
     left_out = ", ".join(domain.key for domain in domains[_MOST_SLICES:])

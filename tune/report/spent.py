@@ -1,9 +1,9 @@
 """Where the time went: of all seconds of all slots, what was training and what was lost, by cause."""
 
-from tune.progress import duration
 from tune.recorded import Recorded
 from tune.report.colours import COLOURS
 from tune.report.section import Section, figure_html, label, new_figure, section, share, table
+from tune.standing import duration
 from tune.trials import DEAD
 
 _IDLE = "slots idle"

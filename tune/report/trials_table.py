@@ -2,10 +2,10 @@
 
 from tune.objectives import in_order
 from tune.points import in_words
-from tune.progress import duration
 from tune.recorded import Recorded
 from tune.report.colours import state_in_text
 from tune.report.section import Section, section, table
+from tune.standing import duration
 from tune.summary import counts
 from tune.trials import DEAD, Trial
 

@@ -74,7 +74,7 @@ def finished(searched: Callable[..., Recorded], storage: Path) -> Callable[..., 
         **options: Any,
     ) -> Recorded:
         known = searched(name, *fields, **options)
-        _note_winner(known)
+        winner = _note_winner(known)
         folder = known.directory.model / "mistakes"
         folder.mkdir(parents=True)
         pixels = np.random.default_rng(0).integers(0, 255, (side, side, 3), np.uint8)
@@ -95,6 +95,7 @@ def finished(searched: Callable[..., Recorded], storage: Path) -> Callable[..., 
             "image_shape": [3, side, side],
             "training_images": 80,
             "validation_images": 20,
+            "made_from": winner.made_from(known.experiment),
         }
         (known.directory.model / "metrics.json").write_text(json.dumps(metrics))
         return read_experiment(str(storage), name, "report")
@@ -102,7 +103,7 @@ def finished(searched: Callable[..., Recorded], storage: Path) -> Callable[..., 
     return make
 
 
-def _note_winner(known: Recorded) -> None:
+def _note_winner(known: Recorded) -> Winner:
     """winner.yaml, of the two best trials, as the last mile writes it."""
     few = ranked(known.experiment, known.trials)[:2]
     curves = {trial.number: [[0.8, 0.8, 0.82, 0.89], [0.8, 0.9, 0.7, 0.87]] for trial in few}
@@ -110,6 +111,7 @@ def _note_winner(known: Recorded) -> None:
     winner = Winner(table[0].trial, MADE, 4, table, compared(known.experiment.retrain, EVIDENCE))
     mile = LastMile(known.experiment, known.directory, _NoRecord(), lambda jobs, done: None, print)
     mile.write(winner, len(known.trials))
+    return winner
 
 
 class _NoRecord:

@@ -35,7 +35,7 @@ def test_it_says_what_stopping_cost(begun, storage):
     assert f"{len(won)} of {len(stopped)} audited: {len(won) / len(stopped):.1%} (95 % interval " in told
     cost = max(max(trial.audit.values.values()) for trial in won) - found
     assert f"val_accuracy {cost:.4g}, exactly: every stopped trial was audited" in told
-    assert "Grace period that would have been enough" in told
+    assert "grace period that would have been enough" in told
     assert re.search(r"over the trials that got there, by themselves or audited: -?\d\.\d\d at rung 1, ", told)
     assert made.html.count('role="img"') == 2
 

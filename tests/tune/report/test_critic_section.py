@@ -21,7 +21,9 @@ def test_findings_have_their_evidence_and_the_command_that_goes_on(begun, storag
     html = critic_section(known).html
     cells = f"<td>the best crowd at a bound</td><td>{finding.evidence}</td><td>{finding.suggestion}</td>"
     assert f'<tr><th scope="row">learning_rate</th>{cells}</tr>' in html
-    assert f"<pre>python -m tune.run --space {known.directory.path}/next.yaml --name one-2</pre>" in html
+    write = f"python -m tune next one --storage {storage} --output next.yaml"
+    run = f"python -m tune.run --space next.yaml --name one-2 --storage {storage}"
+    assert f"<pre>{write} &amp;&amp; {run}</pre>" in html, "whether it is over, and so has its next.yaml, or not"
     assert "one search in 100 has a false one of each kind about its space at most" in html
 
 

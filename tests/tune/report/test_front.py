@@ -5,7 +5,11 @@ import re
 
 from tune.objectives import front
 from tune.recorded import read_experiment
+from tune.report.curves import chosen
 from tune.report.front import front_section
+from tune.report.leader import leader
+from tune.report.parallel import parallel_section
+from tune.trials import best_trial
 
 OBJECTIVES = (
     "search={objectives: [{metric: val_accuracy}, {metric: parameters}], trials: 12, sampler: random}",
@@ -30,3 +34,14 @@ def test_the_front_is_drawn_with_the_bound_and_has_a_table(begun, storage):
 
 def test_of_one_metric_there_is_no_front(searched):
     assert front_section(searched()) is None
+
+
+def test_every_section_has_the_same_best(begun, storage):
+    fields = ("search.choose.subject_to.parameters.upper=0", *OBJECTIVES[:1], OBJECTIVES[2])
+    begun("one", *reversed(fields)).run()
+    known = read_experiment(str(storage), "one", "report")
+    best = leader(known)
+    assert best.number != best_trial(known.trials, maximize=True).number, "else this shows nothing"
+    assert f"The best trial, {best.number}, with " in parallel_section(known).html
+    few, _ = chosen(known.experiment.search, known.trials, 2)
+    assert few[0].number == best.number
