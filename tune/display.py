@@ -17,7 +17,7 @@ from tune.objectives import best_figures, in_digits
 from tune.points import in_words
 from tune.sections import SearchConfig
 from tune.standing import Goal, Standing, duration
-from tune.trials import ENDED, Trial
+from tune.trials import ENDED, Trial, states_in_words
 
 _BAR = 20  # columns
 _COLOURS = {"completed": "green", "stopped": "default", "diverged": "red", "failed": "red"}
@@ -54,7 +54,7 @@ def search_rows(standing: Standing, *, over: bool = False, runs: bool = True) ->
     """
     rows = [_goal_row(goal, standing.experiment.search) for goal in standing.goals()]
     told = {row.label for row in rows}
-    rows.insert(1, Row("", ", ".join(f"{count} {state}" for state, count in standing.states.items()) or "none yet"))
+    rows.insert(1, Row("", states_in_words(standing.states) or "none yet"))
     if any(standing.audits.values()):
         rows.insert(2, Row("audits", _audits(standing)))
     if "epochs" not in told:
