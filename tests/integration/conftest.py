@@ -370,7 +370,7 @@ def six_thousand(tmp_path_factory: pytest.TempPathFactory) -> tuple[Finished, Pa
         "scheduler.mode": "promote",
         "scheduler.max_epochs": 16,
         "scheduler.grace_period": 1,
-        "scheduler.reduction_factor": 4,
+        "scheduler.reduction_factor": 8,
         "retrain.seeds": 0,
         "retrain.epochs": 8,
     }
