@@ -5,6 +5,7 @@ With one slot a search is repeatable value for value, so most faults are held ag
 
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -32,7 +33,8 @@ SETTINGS = (
     "resources.max_concurrent=1",
 )
 KILLS = 20
-TRAINING = "ray::ImplicitFunc"  # what Ray names the process of a trial
+# how Ray names the process of a trial, while it trains and between two epochs, and that of a training of the last mile
+TRAINING, LAST_MILE = "ray::(test trial|ImplicitFunc)", "ray::test (finalist|[a-z]+ tail)"
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -70,14 +72,14 @@ def finished(experiment: Path) -> dict[int, dict[str, Any]]:
 
 
 def processes(word: str) -> list[int]:
-    """Process ids, of those that came of this one, by a word of their command lines."""
+    """Process ids, of those that came of this one, by a pattern in their command lines."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
         except OSError:
             continue
-        if word in command and "pytest" not in command and is_ours(int(folder.name)):
+        if re.search(word, command) and "pytest" not in command and is_ours(int(folder.name)):
             found.append(int(folder.name))
     return found
 
@@ -245,8 +247,8 @@ def test_a_killed_process_and_a_killed_driver_cost_the_last_mile_the_trainings_t
     assert undisturbed.code == 0, undisturbed.err
     run = start(*arguments(*settings), "--address", cluster)
     until(some_results(experiment, 1), "the first finalist's end", 200)
-    until(lambda: processes("ray::last_mile_training"), "another one")
-    for process in processes("ray::last_mile_training"):
+    until(lambda: processes(LAST_MILE), "another one")
+    for process in processes(LAST_MILE):
         subprocess.run(["kill", "-9", str(process)], check=True)
     until(some_results(experiment, 2), "the end of one that was killed")
     run.kill(signal.SIGKILL)
