@@ -14,6 +14,7 @@ PROJECT = Path(__file__).parents[2]
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.xdist_group("six_thousand"),  # with the others that want that search, which takes minutes
     pytest.mark.timeout(1200),
     pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium, as in Debian's package"),
 ]
@@ -42,13 +43,7 @@ NAME = '<script>alert(3) "quoted" <b>&lt; %{y} 🎉 ' + "long" * 30
 NETWORK = "n" * 200  # the name of a module
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        pytest.param("hostile", marks=pytest.mark.xdist_group("hostile")),
-        pytest.param("six_thousand", marks=pytest.mark.xdist_group("six_thousand")),
-    ],
-)
+@pytest.fixture(scope="module", params=["hostile", "six_thousand"])
 def report(request: pytest.FixtureRequest) -> Path:
     """That of each of two real searches."""
     made = request.getfixturevalue(request.param)
