@@ -172,9 +172,9 @@ def _made(job: _Job, nodes: "list[Node]", share: "Share", console: "Console", cl
     shared = images.share(data)
     tracked, record = _opened(job, console)
     tracked = closing.enter_context(writing(tracked, partial(console.print, markup=False, soft_wrap=True)))
-    if shown := cluster.dashboard_line(joined=job.where.address is not None):
-        console.print(shown, markup=False, soft_wrap=True)
     if job.mode == "retrain":
+        if shown := cluster.dashboard_line(joined=job.where.address is not None):
+            console.print(shown, markup=False, soft_wrap=True)
         trials = _known(job, record)
     else:
         trials, share = _searched(job, shared, nodes, share, tracked, record, console)
@@ -239,6 +239,7 @@ def _searched(
     console: "Console",
 ) -> "tuple[list[Trial], Share]":
     """The trials, and what each took."""
+    from tune import cluster
     from tune.packing import packed
     from tune.progress import Progress
     from tune.search import search
@@ -246,7 +247,8 @@ def _searched(
     experiment, ended = job.experiment, len(record.ended())
     share, packing = packed(experiment, shared, nodes, share, experiment.trials - ended)
     record.slots = share.slots
-    for line in filter(None, [packing, _opening(job, share, ended)]):
+    shown = cluster.dashboard_line(joined=job.where.address is not None)
+    for line in filter(None, [packing, _opening(job, share, ended), shown]):
         console.print(line, markup=False, soft_wrap=True)
     with Progress(experiment, share.slots, console) as progress:
         trials, traceback = search(experiment, shared, job.directory, record, share, tracked, progress)
