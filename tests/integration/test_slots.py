@@ -50,7 +50,8 @@ def test_a_trial_in_a_fork_is_the_trial_in_a_process_of_rays(search, call, own, 
 
 @pytest.mark.slow
 def test_both_slots_keep_their_processes(search, own, folder, noted):
-    done = search(own("noted"), "resources.max_concurrent=2", "space.width=1.0", "search.trials=8", "scheduler.max_epochs=1")
+    two_slots = "resources.max_concurrent=2"
+    done = search(own("noted"), two_slots, "space.width=1.0", "search.trials=8", "scheduler.max_epochs=1")
     assert done.code == 0, done.err
     assert len({process for process, _ in noted()[:8]}) == 2
 
