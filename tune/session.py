@@ -1,16 +1,12 @@
 """One session of an experiment: begun, gone on with, or its model made anew; from the files to the closing table."""
 
-import shlex
-import time
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cifar.errors import UserError, first_line
-from tune.errors import RetrainFailedError, SearchFailedError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,13 +15,10 @@ if TYPE_CHECKING:
     from tune.cluster import Node, Share
     from tune.evaluation import Evaluation
     from tune.experiment import ExperimentDir
-    from tune.images import SharedImages
     from tune.spec import Experiment
     from tune.study import StudyRecord
     from tune.summary import Summary
     from tune.tracking import Tracking
-    from tune.trials import Trial
-    from tune.winner import Made
 
 Mode = Literal["new", "resume", "retry", "retrain"]
 
@@ -39,6 +32,23 @@ class Where:
     study: str | None = None
     again: bool = False
     dashboard: bool = False
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether the storage is not the one that commands look at unless told."""
+        return self.storage != Where.storage
+
+
+@dataclass(frozen=True)
+class Job:
+    """What `run` has found out. before: the provenance of the search that is resumed."""
+
+    experiment: "Experiment"
+    directory: "ExperimentDir"
+    data: "TrainingData"
+    where: Where
+    mode: Mode
+    before: dict[str, Any] | None
 
 
 def run(
@@ -66,7 +76,7 @@ def run(
 
 def _prepared(
     file: Path | None, overrides: tuple[str, ...], name: str | None, where: Where, mode: Mode
-) -> "tuple[_Job, Console]":
+) -> "tuple[Job, Console]":
     """What can be found out without the cluster, the user's mistakes first."""
     from dataclasses import replace
 
@@ -102,22 +112,10 @@ def _prepared(
     if mode == "retrain" and not where.again and ledger.read(directory.ledger):
         raise ledger.second_reading(directory.ledger, "the model")
     before = None if mode == "new" else check_same(directory, experiment, data.fingerprint, where.study)
-    return _Job(experiment, directory, data, where, mode, before), console
+    return Job(experiment, directory, data, where, mode, before), console
 
 
-@dataclass(frozen=True)
-class _Job:
-    """What `run` has found out. before: the provenance of the search that is resumed."""
-
-    experiment: "Experiment"
-    directory: "ExperimentDir"
-    data: "TrainingData"
-    where: Where
-    mode: Mode
-    before: dict[str, Any] | None
-
-
-def _on_cluster(job: _Job, python: str | None, console: "Console") -> "tuple[ExperimentDir, Evaluation]":
+def _on_cluster(job: Job, python: str | None, console: "Console") -> "tuple[ExperimentDir, Evaluation]":
     from tune import cluster
     from tune.interrupts import resumable
 
@@ -136,7 +134,7 @@ def _on_cluster(job: _Job, python: str | None, console: "Console") -> "tuple[Exp
     return job.directory, summary.test
 
 
-def _begun(job: _Job, nodes: "list[Node]") -> "tuple[_Job, Share]":
+def _begun(job: Job, nodes: "list[Node]") -> "tuple[Job, Share]":
     """What runs on these nodes, noted in the experiment directory, and a trial's share."""
     from dataclasses import replace
 
@@ -155,59 +153,32 @@ def _begun(job: _Job, nodes: "list[Node]") -> "tuple[_Job, Share]":
     return replace(job, experiment=experiment), share
 
 
-def _made(job: _Job, nodes: "list[Node]", share: "Share", console: "Console", closing: ExitStack) -> "Summary":
-    """Searches, makes the model and writes the report; `closing` ends what writes beside it."""
+def _made(job: Job, nodes: "list[Node]", share: "Share", console: "Console", closing: ExitStack) -> "Summary":
+    """Searches, makes the model and shows what came of it; `closing` ends what writes beside it."""
     from tune import cluster, images, ledger
-    from tune.next_experiment import write_next
-    from tune.recorded import known_experiment
-    from tune.report.card import write_card
-    from tune.report.page import write_report
-    from tune.study_storage import Read
-    from tune.summary import summary_of
-    from tune.wandb_final import final_run
+    from tune.stages import Stages
     from tune.wandb_process import writing
 
-    experiment, directory, data = job.experiment, job.directory, job.data
+    directory, say = job.directory, _saying(console)
     cluster.preflight(directory.place, nodes if job.where.address else [])  # else all is on this machine
-    shared = images.share(data)
-    tracked, record = _opened(job, console)
-    tracked = closing.enter_context(writing(tracked, partial(console.print, markup=False, soft_wrap=True)))
-    if job.mode == "retrain":
-        if shown := cluster.dashboard_line(joined=job.where.address is not None):
-            console.print(shown, markup=False, soft_wrap=True)
-        trials = _known(job, record)
-    else:
-        trials, share = _searched(job, shared, nodes, share, tracked, record, console)
-    made, fresh = _retrained(job, shared, nodes, share, tracked, record, trials, console)
+    shared = images.share(job.data)
+    tracked, record = _opened(job, say)
+    tracked = closing.enter_context(writing(tracked, say))
+    stages = Stages(job, shared, nodes, share, tracked, record, console, say)
+    trials = stages.known() if job.mode == "retrain" else stages.searched()
+    made, fresh = stages.retrained(trials)
     # one that was made before may have a reading since the last seal, noted before a kill
     if fresh or ledger.holds(directory.ledger, record.test_readings):
         record.test_readings = ledger.seal(directory.ledger, record.test_readings, made.test.reading)
-    known = known_experiment(directory, experiment, Read(record.study))
-    summary = summary_of(known)
-    views: list[tuple[str, Callable[[], object]]] = [
-        ("the model's card", lambda: write_card(summary)),
-        ("the report", lambda: write_report(known)),
-        ("next.yaml", lambda: write_next(known)),
-        ("W&B's final run", lambda: tracked.tell(final_run(summary)) if tracked.mode else None),
-    ]
-    for what, show in views:
-        _shown(what, show, console)
-    directory.publish()
-    return summary
+    return _shown(job, record, tracked, say)
 
 
-def _shown(what: str, show: Callable[[], object], console: "Console") -> None:
-    """Makes a view of what is finished: a fault in it costs that view. A disk that is full is the user's to know of."""
-    try:
-        show()
-    except (UserError, OSError):
-        raise
-    except Exception as error:
-        lacks = f"{what} could not be made: {type(error).__name__}: {first_line(error)}; the model is complete"
-        console.print(lacks, markup=False, soft_wrap=True)
+def _saying(console: "Console") -> Callable[[str], None]:
+    """Lines of whatever length, with nothing in them taken for more than text."""
+    return lambda line: console.print(line, markup=False, soft_wrap=True)
 
 
-def _opened(job: _Job, console: "Console") -> "tuple[Tracking, StudyRecord]":
+def _opened(job: Job, say: Callable[[str], None]) -> "tuple[Tracking, StudyRecord]":
     """How trainings are tracked, and the study."""
     from tune import ledger, tracking
     from tune.open_study import open_study
@@ -225,133 +196,39 @@ def _opened(job: _Job, console: "Console") -> "tuple[Tracking, StudyRecord]":
     if record.test_readings and not job.where.again:
         notes.append("the test set was read already: to make a model of another winner, --again will be needed")
     for line in filter(None, [note, *notes]):
-        console.print(line, markup=False, soft_wrap=True)
+        say(line)
     return tracked, record
 
 
-def _searched(
-    job: _Job,
-    shared: "SharedImages",
-    nodes: "list[Node]",
-    share: "Share",
-    tracked: "Tracking",
-    record: "StudyRecord",
-    console: "Console",
-) -> "tuple[list[Trial], Share]":
-    """The trials, and what each took."""
-    from tune import cluster
-    from tune.packing import packed
-    from tune.progress import Progress
-    from tune.search import search
+def _shown(job: Job, record: "StudyRecord", tracked: "Tracking", say: Callable[[str], None]) -> "Summary":
+    """Leaves the card, the report, next.yaml and W&B's final run; what they need is imported only now."""
+    from tune.next_experiment import write_next
+    from tune.recorded import known_experiment
+    from tune.report.card import write_card
+    from tune.report.page import write_report
+    from tune.study_storage import Read
+    from tune.summary import summary_of
+    from tune.wandb_final import final_run
 
-    experiment, ended = job.experiment, len(record.ended())
-    share, packing = packed(experiment, shared, nodes, share, experiment.trials - ended)
-    record.slots = share.slots
-    shown = cluster.dashboard_line(joined=job.where.address is not None)
-    for line in filter(None, [packing, _opening(job, share, ended), shown]):
-        console.print(line, markup=False, soft_wrap=True)
-    with Progress(experiment, share.slots, console) as progress:
-        trials, traceback = search(experiment, shared, job.directory, record, share, tracked, progress)
-    if not any(trial.checkpoints for trial in trials if trial.state in {"completed", "stopped"}):
-        raise _failure(trials, traceback)
-    return trials, share
+    known = known_experiment(job.directory, job.experiment, Read(record.study))
+    summary = summary_of(known)
+    views: list[tuple[str, Callable[[], object]]] = [
+        ("the model's card", lambda: write_card(summary)),
+        ("the report", lambda: write_report(known)),
+        ("next.yaml", lambda: write_next(known)),
+        ("W&B's final run", lambda: tracked.tell(final_run(summary)) if tracked.mode else None),
+    ]
+    for what, show in views:
+        _show(what, show, say)
+    job.directory.publish()
+    return summary
 
 
-def _known(job: _Job, record: "StudyRecord") -> "list[Trial]":
-    """The trials of a search that is over. Raises ResumeError if it is not."""
-    from tune.checkpoints import checkpoints_of
-    from tune.errors import ResumeError
-
-    experiment, trials = job.experiment, record.trials()
-    ended = len(record.ended())
-    if ended < experiment.trials and not record.ended_because:
-        raise ResumeError(
-            f"retrain: the search of {experiment.name} is not over: {ended} of {experiment.trials} trials have ended; "
-            "go on with it by --resume"
-        )
-    checkpoints_of(experiment, job.directory.place).recall(trials)
-    return trials
-
-
-def _opening(job: _Job, share: "Share", ended: int) -> str:
-    """What is going to be searched, where, and how to look on meanwhile."""
-    from tune.storage import open_storage
-
-    experiment = job.experiment
-    again = f", {ended} of them ended before" if job.before else ""
-    slots = f"in {share.slots} slot{'s' * (share.slots != 1)} of {share}"
-    status = ["python", "-m", "tune", "status", experiment.name]
-    status += ["--storage", open_storage(job.where.storage).uri] if job.where.storage != Where.storage else []
-    return (
-        f"{experiment.name}: {experiment.trials} trials{again}, {slots}; {job.directory.place.uri}\n"
-        f"to look on: {shlex.join(status)}\n"
-        f"            tensorboard --logdir {shlex.quote(str(job.directory.trials))}"
-    )
-
-
-def _retrained(
-    job: _Job,
-    shared: "SharedImages",
-    nodes: "list[Node]",
-    share: "Share",
-    tracked: "Tracking",
-    record: "StudyRecord",
-    trials: "list[Trial]",
-    console: "Console",
-) -> "tuple[Made, bool]":
-    """The winner's model, and whether that was made now."""
-    from tune import winner as winners
-    from tune.experiment import command_line
-    from tune.final import make_model
-    from tune.jobs import run_jobs
-    from tune.last_mile import LastMile
-    from tune.progress import MileProgress
-
-    experiment, directory, anew = job.experiment, job.directory, job.mode == "retrain"
-    began, before = time.monotonic(), 0.0 if anew else record.retrain_seconds
-
-    def train(jobs: Any, done: Any) -> None:
-        run_jobs(jobs, experiment, shared, directory, tracked, share, done)
-
-    fresh, mile = False, None
+def _show(what: str, show: Callable[[], object], say: Callable[[str], None]) -> None:
+    """Makes a view of what is finished: a fault in it costs that view. A disk that is full is the user's to know of."""
     try:
-        with MileProgress(experiment, trials, share.slots, before, console) as progress:
-            say = progress.say
-            mile = LastMile(experiment, directory, record, train, say)
-            progress.results = mile.results
-            winner = mile.winner(trials)
-            if winner is None:
-                raise SearchFailedError("no trial has both a value and a checkpoint", "")
-            made = None if anew else winners.already_made(experiment, winner, directory)
-            if made is not None:
-                mile.write(winner, len(trials))
-                return made, fresh
-            readings = winners.check_unread(
-                experiment, winner, directory, record.test_readings, again=job.where.again, anew=anew
-            )
-            mile.write(winner, len(trials))
-            alone = job.where.address is None and experiment.retrain.devices == 1  # with the machine to itself
-            cpus = max(node.cpus for node in nodes) if alone else share.cpus
-            fresh = True
-            train_it = anew or winners.reading_of(experiment, winner, directory) is None
-            common = (experiment, shared, winner, directory, tracked, readings)
-            made = make_model(*common, cpus, share.gpus, say, train=train_it)
-            mile.tidy(winner)
-    except RetrainFailedError as error:
-        message = f"the retrain failed: {error}; what the trials gave is kept, to go on: {command_line(resume=True)}"
-        raise RetrainFailedError(message, error.traceback) from None
-    finally:
-        if fresh or (mile and mile.ran):
-            record.retrain_seconds = before + time.monotonic() - began
-    directory.fetch()
-    return made, fresh
-
-
-def _failure(trials: "list[Trial]", traceback: str) -> Exception:
-    """Why a search gave no winner: the user's mistake where a trial named one, else the first traceback."""
-    failed = [trial for trial in trials if trial.state == "failed"]
-    if failed and failed[0].users_mistake:
-        return UserError(failed[0].reason.partition(": ")[2])
-    ended = [*failed, *trials]
-    first = ended[0].reason if ended else "none was started"
-    return SearchFailedError(f"none of {len(trials)} trials gave a value; the first: {first}", traceback)
+        show()
+    except (UserError, OSError):
+        raise
+    except Exception as error:
+        say(f"{what} could not be made: {type(error).__name__}: {first_line(error)}; the model is complete")
