@@ -1,7 +1,8 @@
 """How long one waits for the views of 5,000 trials: `status` against Optuna's own reading, and the report.
 
-The search is played without training: 27 epochs at most, asha with promotion in 8 slots, curves made up. Each view is a
-process of its own, timed from its start to its end. Optuna's side loads the study and names its best trial.
+The search is that of the quick start, played without training: 27 epochs at most, asha with promotion in 8 slots,
+curves made up. Each view is a process of its own, timed from its start to its end. Optuna's side loads the study and
+names its best trial.
 """
 
 import math
@@ -16,19 +17,8 @@ from pathlib import Path
 import click
 from measuring import ROOT, hardware, spread, write
 
-SPACE = """\
-data: {source: digits}
-space:
-  learning_rate: {type: float, lower: 1e-4, upper: 1.0, log: true}
-  translate: {type: int, lower: 0, upper: 4}
-  optimizer:
-    type: categorical
-    options:
-      sgd: {momentum: {type: float, lower: 0.5, upper: 0.99}}
-      adamw:
-search: {sampler: random}
-scheduler: {max_epochs: 27, reduction_factor: 3}
-"""
+SPACE = ROOT / "search_spaces" / "quickstart.yaml"
+SETTINGS = ("search.sampler=random", "scheduler.max_epochs=27")
 OPTUNA = """\
 import sys, optuna
 from optuna.storages import JournalStorage
@@ -53,11 +43,9 @@ def played(folder: Path, trials: int) -> None:
     from tune.conductor import Conductor
     from tune.open_study import open_study
 
-    file = folder / "views.yaml"
-    file.write_text(SPACE)
-    experiment = replace(spec.load(file, [f"search.trials={trials}"]), name="views")
+    experiment = replace(spec.load(SPACE, [*SETTINGS, f"search.trials={trials}"]), name="views")
     directory = experiments.reserve(str(folder), "views")
-    experiments.begin(directory, experiment, "python -m tune.run --space views.yaml", "f00d")
+    experiments.begin(directory, experiment, "python -m tune.run --name views", "f00d")
     record, _ = open_study(experiment, directory, str(folder), None, "f00d")
     conductor = Conductor(experiment, record, directory.place, lambda: SLOTS, lambda trial: None)
     at: dict[int, int] = {}

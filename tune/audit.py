@@ -145,11 +145,8 @@ class Audits:
             return
         with self._guarded():
             new = epoch not in audit.saved_at and epoch > self._of[number].epochs
-            at = round(self._limits.elapsed, 3)
-            told = {"seconds": round(audit.seconds, 3), "busy": round(audit.busy, 3), "elapsed": at}
-            self._record.note_audit(number, **{f"epoch {epoch}": {"checkpoint": path, **told}})
+            self._record.note_audit(number, **audit.saved(epoch, path, self._limits.elapsed))
             audit.checkpoints[epoch] = path
-            audit.saved_at[epoch] = at
             self._limits.audited(int(new))
             self._checkpoints.hold(self._of[number])
 

@@ -389,9 +389,7 @@ class Conductor:
 
     def _saved(self, trial: Trial, epoch: int, path: str) -> None:
         """Records that the checkpoint of an epoch is whole, and the seconds of the trial and of the search by then."""
-        at = trial.saved_at[epoch] = round(self.limits.elapsed, 3)
-        told = {"checkpoint": path, "seconds": round(trial.seconds, 3), "busy": round(trial.busy, 3), "elapsed": at}
-        self.record.note(trial.number, **{f"epoch {epoch}": told})
+        self.record.note(trial.number, **trial.saved(epoch, path, self.limits.elapsed))
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:

@@ -18,7 +18,7 @@ from tune.resume import reopen
 from tune.spec import RECORD, Experiment
 from tune.standing import Standing
 from tune.storage import open_storage
-from tune.study import own_trials, results_in
+from tune.study import Noted, own_trials
 from tune.study_storage import Read, recorded
 from tune.trials import ENDED, Trial
 
@@ -87,7 +87,7 @@ class Recorded:
         if search.patience is not None:
             limits.recall(self.trials)
         if not self._live:  # else it is being extended
-            limits.reason = self._noted_reason
+            limits.reason = self._noted.ended_because
         standing = Standing(self.experiment, self.slots, limits, elapsed)
         standing.recall(self.trials)
         return standing
@@ -106,19 +106,19 @@ class Recorded:
                 return max(0.0, time.time() - self.directory.journal.stat().st_mtime)
         return 0.0
 
-    @property
-    def _noted_reason(self) -> str:
-        return str(self.study.attributes.get("ended_because", ""))
+    @cached_property
+    def _noted(self) -> Noted:
+        return Noted(self.study.attributes)
 
     @cached_property
     def searched(self) -> bool:
         """Whether the search is over."""
-        return not self._live and (self.standing.ended >= self.standing.planned or bool(self._noted_reason))
+        return not self._live and (self.standing.ended >= self.standing.planned or bool(self._noted.ended_because))
 
     @property
     def ended_because(self) -> str:
         """Which limit ended the search before its last trial, once it is over; empty where none did."""
-        return self._noted_reason if self.searched else ""
+        return self._noted.ended_because if self.searched else ""
 
     @property
     def state(self) -> State:
@@ -159,25 +159,22 @@ class Recorded:
     @property
     def results(self) -> dict[str, Any]:
         """What the trainings of the last mile gave, by the key that each was noted under."""
-        return results_in(self.study.attributes)
+        return self._noted.results
 
     @property
     def slots(self) -> int | None:
         """How many trials fitted at once, when the search began last."""
-        return self.study.attributes.get("slots")
+        return self._noted.slots
 
     @property
     def search_seconds(self) -> float:
         """Seconds that the search has run in all its sessions, as far as is recorded."""
-        known = [float(self.study.attributes.get("elapsed_s", 0.0))]
-        for trial in self.trials:
-            known += [trial.last_heard]
-        return max(known)
+        return self._noted.elapsed(self.trials)
 
     @property
     def retrain_seconds(self) -> float:
         """Seconds that the last mile took."""
-        return float(self.study.attributes.get("retrain_s", 0.0))
+        return self._noted.retrain_seconds
 
 
 def read_experiment(storage: str, name: str, asks: str, study: str | None = None, *, light: bool = False) -> Recorded:

@@ -1,8 +1,9 @@
 """The Optuna study: the one record of every trial, value by value, from which an interrupted search goes on."""
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import optuna
@@ -199,12 +200,13 @@ class StudyRecord:
         self._handles.pop(trial.number, None)
 
     @property
+    def _noted(self) -> "Noted":
+        return Noted(self.study.user_attrs)
+
+    @property
     def elapsed(self) -> float:
         """Seconds that the search has run, in all its sessions."""
-        known = [float(self.study.user_attrs.get("elapsed_s", 0.0))]
-        for trial in self.trials():  # where a session was killed
-            known += [trial.last_heard]
-        return max(known)
+        return self._noted.elapsed(self.trials())
 
     @elapsed.setter
     def elapsed(self, seconds: float) -> None:
@@ -214,7 +216,7 @@ class StudyRecord:
     @property
     def retrain_seconds(self) -> float:
         """Seconds that the retrain of the winner took, in whichever session."""
-        return float(self.study.user_attrs.get("retrain_s", 0.0))
+        return self._noted.retrain_seconds
 
     @retrain_seconds.setter
     def retrain_seconds(self, seconds: float) -> None:
@@ -224,7 +226,7 @@ class StudyRecord:
     @property
     def slots(self) -> int | None:
         """How many trials fitted at once, when the search began last."""
-        return self.study.user_attrs.get("slots")
+        return self._noted.slots
 
     @slots.setter
     def slots(self, count: int) -> None:
@@ -244,7 +246,7 @@ class StudyRecord:
     @property
     def results(self) -> dict[str, Any]:
         """What the trainings of the last mile gave, by the key that each was noted under."""
-        return results_in(self.study.user_attrs)
+        return self._noted.results
 
     def note_result(self, key: str, result: dict[str, Any]) -> None:
         """The result of one of them."""
@@ -254,7 +256,7 @@ class StudyRecord:
     @property
     def ended_because(self) -> str:
         """Which limit ended the search before its last trial; empty where none did."""
-        return str(self.study.user_attrs.get("ended_because", ""))
+        return self._noted.ended_because
 
     @ended_because.setter
     def ended_because(self, reason: str) -> None:
@@ -283,9 +285,36 @@ def _as_os_error() -> Iterator[None]:
         raise OSError(str(error.__cause__ or error).strip().splitlines()[0]) from error
 
 
-def results_in(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a study's attributes the results of the last mile, by the key that each was noted under."""
-    return {name.removeprefix(_RESULT): value for name, value in attributes.items() if name.startswith(_RESULT)}
+@dataclass(frozen=True)
+class Noted:
+    """What a study's own attributes say of its search."""
+
+    attributes: Mapping[str, Any]
+
+    def elapsed(self, trials: Iterable[Trial]) -> float:
+        """Seconds that the search has run in all its sessions; as far as its trials tell where one was killed."""
+        return max([float(self.attributes.get("elapsed_s", 0.0)), *(trial.last_heard for trial in trials)])
+
+    @property
+    def retrain_seconds(self) -> float:
+        """Seconds that the last mile took, in whichever session."""
+        return float(self.attributes.get("retrain_s", 0.0))
+
+    @property
+    def slots(self) -> int | None:
+        """How many trials fitted at once, when the search began last."""
+        return self.attributes.get("slots")
+
+    @property
+    def ended_because(self) -> str:
+        """Which limit ended the search before its last trial; empty where none did."""
+        return str(self.attributes.get("ended_because", ""))
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """What the trainings of the last mile gave, by the key that each was noted under."""
+        noted = self.attributes.items()
+        return {name.removeprefix(_RESULT): value for name, value in noted if name.startswith(_RESULT)}
 
 
 def own_trials(trials: Sequence[FrozenTrial], attributes: Mapping[str, Any]) -> list[Trial]:

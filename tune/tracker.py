@@ -23,7 +23,7 @@ _CLOSING_S = 30.0
 
 
 @dataclass(frozen=True)
-class _Standing:
+class _Told:
     """A trial as it stood. recalled: since an earlier session."""
 
     number: int
@@ -44,7 +44,7 @@ class Tracker:
 
     def __init__(self, experiment: Experiment, folder: Path, tracking: Tracking, say: Callable[[str], None]) -> None:
         self.experiment, self.folder, self.tracking, self.say = experiment, folder, tracking, say
-        self._queue: SimpleQueue[_Standing | None] = SimpleQueue()
+        self._queue: SimpleQueue[_Told | None] = SimpleQueue()
         self._last: dict[int, tuple[State, int]] = {}
         self._begun: set[int] = set()  # trials that were told of before
         self._tab_works = True
@@ -59,7 +59,7 @@ class Tracker:
         self._last[trial.number] = now
         best = trial.best(self.experiment.search.maximize)
         told = (trial.number, trial.hparams, trial.state, trial.reason, trial.epochs, best, recalled)
-        self._queue.put(_Standing(*told))
+        self._queue.put(_Told(*told))
 
     def close(self) -> None:
         """Waits until all is told, but not for ever."""
@@ -83,7 +83,7 @@ class Tracker:
             self._tab_works = False
             self.say(f"TensorBoard's HParams tab gets no further: {first_line(error)}")
 
-    def _tell_tensorboard(self, trial: _Standing, first: bool) -> None:
+    def _tell_tensorboard(self, trial: _Told, first: bool) -> None:
         folder = self.folder / trial.name
         begun, ended = hparams_tab.known(folder) if first else (True, False)
         if not begun:
@@ -95,13 +95,17 @@ class Tracker:
         if trial.state in ENDED:
             hparams_tab.end(folder, trial.state, trial.reason)
 
-    def _tell_wandb(self, trial: _Standing, first: bool) -> None:
+    def _tell_wandb(self, trial: _Told, first: bool) -> None:
         search = self.experiment.search
         if first and not trial.recalled:
             self.tracking.tell(run_of(trial.name, "trial", trial.hparams, trial.number, search.seed))
         if trial.state in ENDED:
-            best = {"best_epoch": trial.best[0], f"best_{search.metric}": trial.best[1]} if trial.best else {}
-            self.tracking.tell(End(trial.name, trial.state, trial.reason, trial.epochs, best, trial.recalled))
+            summary = _summary(search.metric, trial.best)
+            self.tracking.tell(End(trial.name, trial.state, trial.reason, trial.epochs, summary, trial.recalled))
+
+
+def _summary(metric: str, best: tuple[int, float] | None) -> dict[str, Any]:
+    return {"best_epoch": best[0], f"best_{metric}": best[1]} if best else {}
 
 
 def note_ended(job: Job, result: Result, experiment: Experiment, folder: Path, tracking: Tracking) -> None:
@@ -112,9 +116,8 @@ def note_ended(job: Job, result: Result, experiment: Experiment, folder: Path, t
     state = states[0]
     curve = dict(enumerate(result.get("curve", []), 1))
     trial = Trial(job.trial, job.hparams, state, curve, str(result.get(state, "")))
-    best, search = trial.best(experiment.search.maximize), experiment.search
-    summary = {"best_epoch": best[0], f"best_{search.metric}": best[1]} if best else {}
-    tracking.tell(End(job.name, state, trial.reason, trial.epochs, summary))
+    best = trial.best(experiment.search.maximize)
+    tracking.tell(End(job.name, state, trial.reason, trial.epochs, _summary(experiment.search.metric, best)))
     with suppress(Exception):  # a full disk is told by who has more to lose
         where = folder / job.name
         if hparams_tab.known(where) == (False, False):

@@ -79,6 +79,12 @@ class Trial:
         """The search's seconds when anything of it was recorded last, its audit included."""
         return max([*self.saved_at.values(), self.ended_at or 0.0, self.audit.last_heard if self.audit else 0.0])
 
+    def saved(self, epoch: int, path: str, elapsed: float) -> dict[str, Any]:
+        """The checkpoint of an epoch is whole, after so many seconds of the search; as the study is to note it."""
+        at = self.saved_at[epoch] = round(elapsed, 3)
+        told = {"checkpoint": path, "seconds": round(self.seconds, 3), "busy": round(self.busy, 3), "elapsed": at}
+        return {f"epoch {epoch}": told}
+
     def waits_after(self, epoch: int) -> bool:
         """Whether it is paused, and can go on from its checkpoint of `epoch`."""
         return self.state == "paused" and epoch in self.checkpoints

@@ -44,16 +44,16 @@ class Killed(BaseException):
     """The process is gone."""
 
 
+def facts(trial) -> tuple:
+    return trial.hparams, trial.values, trial.figures, trial.state, trial.reason
+
+
 def story(session) -> dict[int, tuple]:
     """What a search leaves that must not depend on when it was killed."""
     kept = session.kept()
     return {
         trial.number: (
-            trial.hparams,
-            trial.values,
-            trial.figures,
-            trial.state,
-            trial.reason,
+            *facts(trial),
             trial.judged,
             trial.parent,
             trial.instead_of,
@@ -72,11 +72,7 @@ def beyond(trial) -> tuple | None:
 def told_by_the_study(session) -> dict[int, tuple]:
     return {
         trial.number: (
-            trial.hparams,
-            trial.values,
-            trial.figures,
-            trial.state,
-            trial.reason,
+            *facts(trial),
             trial.audit and (trial.audit.values, trial.audit.state),
         )
         for trial in session.record.trials()
