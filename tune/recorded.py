@@ -14,11 +14,11 @@ from tune.evaluation import Evaluation
 from tune.experiment import ExperimentDir
 from tune.last_mile import Winner, read_winner
 from tune.limits import Limits
+from tune.noted import Noted, own_trials
 from tune.resume import reopen
 from tune.spec import RECORD, Experiment
 from tune.standing import Standing
 from tune.storage import open_storage
-from tune.study import Noted, own_trials
 from tune.study_storage import Read, recorded
 from tune.trials import ENDED, Trial
 

@@ -14,10 +14,10 @@ from cifar.hparams import HParams
 from cifar.sources import TrainingData, split
 from tune import images, spec
 from tune.experiment import git_commit, processor, versions
+from tune.noted import own_trials
 from tune.objectives import in_order
 from tune.resume import reopen
 from tune.spec import Experiment
-from tune.study import own_trials
 from tune.study_storage import recorded
 from tune.trials import Trial
 

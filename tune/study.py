@@ -1,9 +1,8 @@
 """The Optuna study: the one record of every trial, value by value, from which an interrupted search goes on."""
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import optuna
@@ -13,11 +12,12 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from cifar.hparams import HParams
+from tune.noted import AUDIT, DROPPED, FIGURES, FROM, RESULT, VALUE, Noted, dropped, own_trials, trial_of, values_of
 from tune.objectives import figures as figures_of
 from tune.sections import Objective
 from tune.space import Space
 from tune.study_storage import taken, together
-from tune.trials import State, Trial, beyond
+from tune.trials import State, Trial
 
 # What the study calls a trial that ended so.
 _STUDY_STATES: dict[State, TrialState] = {
@@ -26,12 +26,6 @@ _STUDY_STATES: dict[State, TrialState] = {
     "diverged": TrialState.FAIL,
     "failed": TrialState.FAIL,
 }
-_DROPPED = "dropped"  # state of a trial that was never begun
-_RESULT = "last mile: "  # attributes of the study: results of the trainings after the search
-_AUDIT = "audit"  # attributes of the study, since a trial that ended takes no more: "audit 7 value 3"
-_FROM = "from"  # attribute of a trial of an earlier experiment: which
-# Attributes by epoch of a study with several objectives, in which Optuna takes no intermediate values.
-_VALUE, _FIGURES = "value", "figures"
 
 
 class StudyRecord:
@@ -82,7 +76,7 @@ class StudyRecord:
     def ended(self) -> list[int]:
         """Numbers of the trials that ended, in the order of their ends."""
         ended = [trial for trial in self.study.get_trials(deepcopy=False) if trial.datetime_complete]
-        ended = [trial for trial in ended if _FROM not in trial.user_attrs and not _dropped(trial)]
+        ended = [trial for trial in ended if FROM not in trial.user_attrs and not dropped(trial)]
         return [trial.number for trial in sorted(ended, key=lambda trial: (trial.datetime_complete, trial.number))]
 
     def mend(self, space: Space) -> None:
@@ -102,7 +96,7 @@ class StudyRecord:
             hparams = HParams(**space.draw(handle)).model_dump()
             handle.set_user_attr("hparams", hparams)
         self._handles[handle.number] = handle
-        return _trial(self.study._storage.get_trial(handle._trial_id))
+        return trial_of(self.study._storage.get_trial(handle._trial_id))
 
     def enqueue(self, params: Mapping[str, Any], **attributes: Any) -> None:
         """Puts a point, whole or in part, before what the sampler would propose."""
@@ -116,9 +110,7 @@ class StudyRecord:
 
     def learned_from(self, source: str) -> set[int]:
         """Numbers of the trials of the earlier experiment `source` that were added."""
-        added = [
-            trial.user_attrs[_FROM] for trial in self.study.get_trials(deepcopy=False) if _FROM in trial.user_attrs
-        ]
+        added = [trial.user_attrs[FROM] for trial in self.study.get_trials(deepcopy=False) if FROM in trial.user_attrs]
         return {number for name, number in added if name == source}
 
     def plan(self, points: list[dict[str, Any]]) -> None:
@@ -139,7 +131,7 @@ class StudyRecord:
         failed = [
             trial
             for trial in trials
-            if states.get(trial.number) == "failed" or (states.get(trial.number) == "stopped" and not _values(trial))
+            if states.get(trial.number) == "failed" or (states.get(trial.number) == "stopped" and not values_of(trial))
         ]
         for trial in failed:
             self.enqueue(trial.params, replaces=trial.number)
@@ -159,13 +151,13 @@ class StudyRecord:
     def drop(self, number: int) -> None:
         """Ends a trial that was proposed and will not be begun; nobody counts it."""
         with self._written():
-            self.note(number, state=_DROPPED)
+            self.note(number, state=DROPPED)
             self.study.tell(self._handle(number), state=TrialState.FAIL)
 
     def report(self, number: int, epoch: int, value: float, figures: Mapping[str, float] | None = None) -> None:
         """A trial's finite value after `epoch`; figures: of several objectives each, by name."""
         if self.objectives:  # the value last: where it is, the epoch is whole
-            self.note(number, **{f"{_FIGURES} {epoch}": dict(figures or {}), f"{_VALUE} {epoch}": value})
+            self.note(number, **{f"{FIGURES} {epoch}": dict(figures or {}), f"{VALUE} {epoch}": value})
             return
         with _as_os_error():
             self._handle(number).report(value, step=epoch)
@@ -180,7 +172,7 @@ class StudyRecord:
         """Attributes of a trial's audit, by name, as `note` writes those of trials; nothing else looks at them."""
         with self._written():
             for name, value in attributes.items():
-                self.study.set_user_attr(f"{_AUDIT} {number} {name}", value)
+                self.study.set_user_attr(f"{AUDIT} {number} {name}", value)
 
     def end(self, trial: Trial) -> None:
         """A trial's end: state, reason, and of a completed one the best value, for which it may be chosen.
@@ -200,7 +192,7 @@ class StudyRecord:
         self._handles.pop(trial.number, None)
 
     @property
-    def _noted(self) -> "Noted":
+    def _noted(self) -> Noted:
         return Noted(self.study.user_attrs)
 
     @property
@@ -251,7 +243,7 @@ class StudyRecord:
     def note_result(self, key: str, result: dict[str, Any]) -> None:
         """The result of one of them."""
         with _as_os_error():
-            self.study.set_user_attr(f"{_RESULT}{key}", result)
+            self.study.set_user_attr(f"{RESULT}{key}", result)
 
     @property
     def ended_because(self) -> str:
@@ -283,103 +275,3 @@ def _as_os_error() -> Iterator[None]:
         yield
     except StorageInternalError as error:
         raise OSError(str(error.__cause__ or error).strip().splitlines()[0]) from error
-
-
-@dataclass(frozen=True)
-class Noted:
-    """What a study's own attributes say of its search."""
-
-    attributes: Mapping[str, Any]
-
-    def elapsed(self, trials: Iterable[Trial]) -> float:
-        """Seconds that the search has run in all its sessions; as far as its trials tell where one was killed."""
-        return max([float(self.attributes.get("elapsed_s", 0.0)), *(trial.last_heard for trial in trials)])
-
-    @property
-    def retrain_seconds(self) -> float:
-        """Seconds that the last mile took, in whichever session."""
-        return float(self.attributes.get("retrain_s", 0.0))
-
-    @property
-    def slots(self) -> int | None:
-        """How many trials fitted at once, when the search began last."""
-        return self.attributes.get("slots")
-
-    @property
-    def ended_because(self) -> str:
-        """Which limit ended the search before its last trial; empty where none did."""
-        return str(self.attributes.get("ended_because", ""))
-
-    @property
-    def results(self) -> dict[str, Any]:
-        """What the trainings of the last mile gave, by the key that each was noted under."""
-        noted = self.attributes.items()
-        return {name.removeprefix(_RESULT): value for name, value in noted if name.startswith(_RESULT)}
-
-
-def own_trials(trials: Sequence[FrozenTrial], attributes: Mapping[str, Any]) -> list[Trial]:
-    """Of a study's trials those that its experiment proposed and did not drop; one without an end is paused.
-
-    attributes: the study's, which have what audits gave.
-    """
-    mine = [trial for trial in trials if _FROM not in trial.user_attrs]
-    own = [_trial(trial) for trial in mine if "hparams" in trial.user_attrs and not _dropped(trial)]
-    audits: dict[int, dict[str, Any]] = {}
-    for name, value in attributes.items():
-        what, _, rest = name.partition(" ")
-        number, _, field = rest.partition(" ")
-        if what == _AUDIT and number.isdecimal():
-            audits.setdefault(int(number), {})[field] = value
-    for trial in own:
-        if trial.number in audits and trial.state == "stopped":
-            trial.audit = beyond(trial)
-            _fill(trial.audit, audits[trial.number])
-    return own
-
-
-def _values(frozen: FrozenTrial) -> dict[int, float]:
-    """The metric after each epoch."""
-    return dict(sorted((_noted_values(frozen.user_attrs) or frozen.intermediate_values).items()))
-
-
-def _noted_values(known: Mapping[str, Any]) -> dict[int, float]:
-    return {int(name.split()[1]): value for name, value in known.items() if name.startswith(f"{_VALUE} ")}
-
-
-def _dropped(frozen: FrozenTrial) -> bool:
-    return bool(frozen.user_attrs.get("state") == _DROPPED)
-
-
-def _trial(frozen: FrozenTrial) -> Trial:
-    """A trial as its attributes tell it."""
-    known = frozen.user_attrs
-    trial = Trial(frozen.number, known["hparams"], state="paused", values=_values(frozen))
-    _fill(trial, known)
-    if not frozen.state.is_finished():  # its end was about to be written
-        trial.state = "paused"
-    trial.replaces = known.get("replaces")
-    trial.instead_of = known.get("instead_of")
-    trial.parent = tuple(known["parent"]) if "parent" in known else None
-    trial.ended_at = known.get("elapsed")
-    return trial
-
-
-def _fill(trial: Trial, known: Mapping[str, Any]) -> None:
-    """What attributes tell of a trial or of an audit, beside what the trial has already."""
-    trial.values |= dict(sorted(_noted_values(known).items()))
-    trial.state, trial.reason = known.get("state", trial.state), known.get("reason", "")
-    trial.attempts = known.get("attempts", trial.attempts)
-    trial.lost, trial.alone = known.get("lost", trial.lost), known.get("alone", trial.alone)
-    trial.seconds = max(trial.seconds, known.get("seconds", 0.0))
-    for name, value in known.items():
-        what, _, epoch = name.partition(" ")
-        if what == "rung" and epoch:
-            trial.judged[int(epoch)] = value
-        elif what == _FIGURES and epoch and int(epoch) in trial.values:
-            trial.figures[int(epoch)] = value
-        elif what == "epoch" and epoch:
-            trial.checkpoints[int(epoch)] = value["checkpoint"]
-            trial.saved_at[int(epoch)] = value["elapsed"]
-            trial.seconds = max(trial.seconds, value["seconds"])
-            trial.busy = max(trial.busy, value.get("busy", 0.0))
-    trial.checkpoints = dict(sorted(trial.checkpoints.items()))
