@@ -58,9 +58,9 @@ class Audits:
         self._outcome: dict[int, tuple[State, str]] = {}
 
     @property
-    def left(self) -> bool:
-        """Whether any waits for a slot."""
-        return bool(self._waiting)
+    def left(self) -> int:
+        """How many wait for a slot."""
+        return len(self._waiting)
 
     def recall(self, trials: Iterable[Trial]) -> None:
         """Takes over from an earlier session, after the checkpoints did."""
@@ -118,6 +118,7 @@ class Audits:
         busy: float = 0.0,
         broken: str = "",
         figures: object = None,
+        leaving: bool = False,
     ) -> bool:
         """A value after an epoch; whether it is to stop."""
         audit = self.live[number]
@@ -132,7 +133,7 @@ class Audits:
                 self._record.note_audit(number, **{f"value {epoch}": value})
                 audit.values[epoch] = value
         self._told(self._of[number])
-        if epoch < self._experiment.scheduler.max_epochs and self._yields():
+        if epoch < self._experiment.scheduler.max_epochs and (leaving or self._yields()):
             self._outcome[number] = ("paused", "")
         return number in self._outcome
 

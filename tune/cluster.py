@@ -3,9 +3,8 @@
 import logging
 import os
 import socket
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil
@@ -35,7 +34,7 @@ _ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's coming default, and without it a warning on every start
 }
 _CONNECT_S = 5
-_NODES_EVERY_S = 1.0
+_ENDLESS = 10**9
 _JOINING = (
     "start one with `ray start --head`, and where it wants a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN; "
     "or leave --address out for a cluster on this machine"
@@ -96,7 +95,7 @@ def connected(address: str | None, python: str | None = None, *, dashboard: bool
             ) from None
         raise ResourcesError(f"--address {address}: no Ray cluster can be joined there: {reason}; {_JOINING}") from None
     try:
-        yield _alive(ray.nodes())
+        yield alive(ray.nodes())
     finally:
         with unheard():  # interrupted in it, Ray ends this process with a status of its own
             ray.shutdown()
@@ -126,24 +125,8 @@ def _check_listening(address: str) -> None:
         raise ResourcesError(f"--address {address}: no Ray cluster answers there ({error}); {_JOINING}") from None
 
 
-def slots_now(resources: ResourcesConfig, share: Share) -> Callable[[], int]:
-    """How many trials fit on the cluster at the time it is asked, nodes that came and went included."""
-    import ray
-
-    asked, known = 0.0, share.slots
-
-    def now() -> int:
-        nonlocal asked, known
-        if time.monotonic() - asked > _NODES_EVERY_S:
-            asked = time.monotonic()
-            fit = sum(_fit(node, share.cpus, share.gpus) for node in _alive(ray.nodes()))
-            known = max(1, min(fit, resources.max_concurrent or fit))
-        return known
-
-    return now
-
-
-def _alive(nodes: list[dict[str, Any]]) -> list[Node]:
+def alive(nodes: list[dict[str, Any]]) -> list[Node]:
+    """Of what Ray tells of nodes, those that are there. Pure."""
     return [
         Node(node["Resources"].get("CPU", 0), node["Resources"].get("GPU", 0), node["NodeID"])
         for node in nodes
@@ -200,36 +183,57 @@ def share(resources: ResourcesConfig, nodes: list[Node], accelerator: str = "aut
     cpus = resources.cpus_per_trial
     if cpus == "auto":
         cpus = _auto_cpus(nodes, gpus)
-    slots = sum(_fit(node, cpus, gpus) for node in nodes)
+    slots = sum(fit(node, cpus, gpus) for node in nodes)
     if not slots:
         have = " and ".join(f"{node.cpus:g} CPUs, {node.gpus:g} GPUs" for node in nodes[:4])
-        which, asked = ("cpus", cpus) if any(_fit(node, 0, gpus) for node in nodes) else ("gpus", gpus)
+        which, asked = ("cpus", cpus) if any(fit(node, 0, gpus) for node in nodes) else ("gpus", gpus)
         raise ResourcesError(
             f"resources.{which}_per_trial: got {asked:g}, and no node of the cluster has that much "
             f"({len(nodes)} node{'s' * (len(nodes) > 1)}: {have}{', …' if len(nodes) > 4 else ''}); "
             f"lower it, as in --set resources.{which}_per_trial=auto"
         )
-    return Share(cpus, gpus, min(slots, resources.max_concurrent or slots))
+    return Share(cpus, gpus, min(slots, most_at_once(resources, gpus)))
 
 
-def check_devices(devices: int, share: Share, nodes: list[Node]) -> None:
-    """Raises ResourcesError if so many processes, each with a trial's CPUs and GPUs of its own, do not fit at once."""
-    fit = sum(_fit(node, share.cpus, ceil(share.gpus)) for node in nodes)
-    if devices > max(1, fit):
+def most_at_once(resources: ResourcesConfig, gpus: float) -> int:
+    """How many trials with so many GPUs each may run at once, whatever the cluster has. Pure.
+
+    Raises ResourcesError if not even one.
+    """
+    most = resources.max_concurrent or _ENDLESS
+    if resources.max_gpus is None or not gpus:
+        return most
+    if gpus > resources.max_gpus:
         raise ResourcesError(
-            f"retrain.devices: got {devices}, and {fit} at most fit the cluster, each with {share.cpus:g} CPUs and "
-            f"{ceil(share.gpus)} GPUs; lower it, as in --set retrain.devices={max(1, fit)}"
+            f"resources.max_gpus: got {resources.max_gpus:g}, and a trial takes {gpus:g}; raise it, or lower "
+            f"resources.gpus_per_trial, as in --set resources.gpus_per_trial={resources.max_gpus:g}"
+        )
+    return min(most, int(resources.max_gpus / gpus + 1e-9))
+
+
+def check_devices(devices: int, share: Share, nodes: list[Node], resources: ResourcesConfig) -> None:
+    """Raises ResourcesError if so many processes, each with a trial's CPUs and GPUs of its own, do not fit at once."""
+    if share.gpus and resources.max_gpus and devices > max(1, resources.max_gpus // ceil(share.gpus)):
+        raise ResourcesError(
+            f"retrain.devices: got {devices}, with a GPU each, and resources.max_gpus is {resources.max_gpus:g}; lower "
+            f"it, as in --set retrain.devices={max(1, int(resources.max_gpus // ceil(share.gpus)))}"
+        )
+    room = sum(fit(node, share.cpus, ceil(share.gpus)) for node in nodes)
+    if devices > max(1, room):
+        raise ResourcesError(
+            f"retrain.devices: got {devices}, and {room} at most fit the cluster, each with {share.cpus:g} CPUs and "
+            f"{ceil(share.gpus)} GPUs; lower it, as in --set retrain.devices={max(1, room)}"
         )
 
 
 def _auto_cpus(nodes: list[Node], gpus: float) -> float:
     if not gpus:
         return 1.0
-    shares = [node.cpus // fits for node in nodes if (fits := _fit(node, 0, gpus))]
+    shares = [node.cpus // fits for node in nodes if (fits := fit(node, 0, gpus))]
     return max(1.0, min(shares, default=1.0))
 
 
-def _fit(node: Node, cpus: float, gpus: float) -> int:
+def fit(node: Node, cpus: float, gpus: float) -> int:
     """How many trials fit on a node; fractions of a GPU never span two."""
     by_cpu = int(node.cpus / cpus + 1e-9) if cpus else 10**6
     if not gpus:

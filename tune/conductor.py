@@ -24,6 +24,7 @@ from tune.study import StudyRecord
 from tune.trials import DEAD, Start, State, Trial
 
 Finished = Literal["finished"]
+_MOVES = "its node leaves"  # why a trial pauses that goes on as soon as there is another slot
 
 
 class Conductor:
@@ -106,8 +107,12 @@ class Conductor:
     @property
     def has_work(self) -> bool:
         """Whether there is anything left to train."""
-        waits = self.waiting or self._at_rungs.waiting or self.audits.left
-        return not self.over and (bool(waits) or self.proposals.left)
+        return not self.over and self.could_begin > 0
+
+    @property
+    def could_begin(self) -> int:
+        """How many trainings beside those that run might yet want a slot, those counted that will be stopped."""
+        return len(self.waiting) + len(self._at_rungs.waiting) + self.audits.left + self.proposals.left
 
     def next(self) -> Start | Finished | None:
         """The trial for a free slot; None if there is no slot, or nothing to do until a running trial says more."""
@@ -218,11 +223,12 @@ class Conductor:
         busy: float = 0.0,
         broken: str = "",
         figures: Mapping[str, float] | None = None,
+        leaving: bool = False,
     ) -> bool:
         """A trial's value after an epoch; whether it is to stop.
 
         seconds: of this attempt so far; busy: of them, spent in training. broken: what was no number, in words.
-        figures: of several objectives each, by name.
+        figures: of several objectives each, by name. leaving: whether its node is about to go.
         """
         trial = self.trials[number]
         self.live.reported(trial, epoch, seconds, busy)
@@ -237,8 +243,8 @@ class Conductor:
                 trial.values[epoch] = value
                 trial.figures |= {epoch: dict(figures)} if figures else {}
             self._judge(trial, epoch)
-            if self.interrupted and epoch < self.experiment.scheduler.max_epochs:
-                self._outcome.setdefault(number, ("paused", ""))
+            if (self.interrupted or leaving) and epoch < self.experiment.scheduler.max_epochs:
+                self._outcome.setdefault(number, ("paused", "" if self.interrupted else _MOVES))
         self.told(trial)
         return number in self._outcome or self.trouble is not None
 
@@ -282,6 +288,8 @@ class Conductor:
             trial.state = "paused"
             self._at_rungs.note(trial)
             self.told(trial)
+            if reason == _MOVES:
+                self.waiting.append(trial)
             self._end_hopeless()
             return
         self._end(trial, state, reason)
@@ -298,7 +306,7 @@ class Conductor:
         self.live.leave(number)
         if number in self._outcome:  # it had been told to stop already
             self.ended(number)
-            if trial.state == "paused" and not trial.waits_after(trial.epochs):
+            if trial.state == "paused" and trial not in self.waiting and not trial.waits_after(trial.epochs):
                 self.waiting.append(trial)  # that epoch is trained again
             return
         trial.lost += counts

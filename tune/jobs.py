@@ -9,7 +9,8 @@ from ray.exceptions import RayError, RayTaskError
 
 from cifar.errors import UserError, first_line
 from cifar.sources import TrainingData
-from tune.cluster import Share, slots_now
+from tune.capacity import Capacity
+from tune.cluster import Share
 from tune.errors import StorageError, is_out_of_memory
 from tune.experiment import ExperimentDir
 from tune.images import SharedImages
@@ -41,7 +42,7 @@ def run_jobs(
     # a process that had a GPU ends with its training, so that nothing of it stays in the GPU's memory
     options = {"num_gpus": share.gpus, "max_calls": 1} if share.gpus else {"num_gpus": 0}
     task: Any = ray.remote(**options)(last_mile_training)
-    slots = slots_now(experiment.resources, share)
+    slots = Capacity(experiment.resources, share)
     waiting, running = list(jobs), dict[Any, tuple[Job, float]]()
 
     def start(job: Job, gpus: float) -> None:
@@ -54,6 +55,7 @@ def run_jobs(
         while waiting or running:
             while waiting and len(running) < slots():
                 start(waiting.pop(0), share.gpus)
+            slots.ask(len(waiting))
             for ready in ray.wait(list(running), timeout=_POLL_S)[0]:
                 job, gpus = running.pop(ready)
                 try:
@@ -68,6 +70,7 @@ def run_jobs(
                 note_ended(job, result, experiment, directory.trials, tracking)
                 done(job, result)
     finally:
+        slots.close()
         for left in running:
             ray.cancel(left, force=True)
 

@@ -33,8 +33,13 @@ class Noted:
 
     @property
     def slots(self) -> int | None:
-        """How many trials fitted at once, when the search began last."""
+        """How many trials fitted at once, when that was looked at last."""
         return self.attributes.get("slots")
+
+    def slot_seconds(self, elapsed: float) -> float:
+        """Seconds of all slots together, after so many of the search; slots come and go with nodes."""
+        seconds, since = self.attributes.get("slot_s", (0.0, 0.0))
+        return float(seconds + (self.slots or 0) * max(0.0, elapsed - since))
 
     @property
     def ended_because(self) -> str:

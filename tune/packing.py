@@ -67,7 +67,7 @@ def most_that_fit(memory: Sequence[tuple[float, float]]) -> int:
 
 def most_of_use(resources: ResourcesConfig, trials: int, nodes: Sequence[Node]) -> int:
     """How many trials a GPU may get, so that `trials` occupy all GPUs, and each has its CPU cores. Pure."""
-    gpus = sum(int(node.gpus) for node in nodes)
+    gpus = max(1, int(min(sum(int(node.gpus) for node in nodes), resources.max_gpus or math.inf)))
     wanted = min(trials, resources.max_concurrent or trials)
     cores = 1.0 if resources.cpus_per_trial == "auto" else resources.cpus_per_trial
     return min(_MOST, math.ceil(wanted / gpus), int(_cores(nodes) / cores))

@@ -18,9 +18,10 @@ class Proposals:
         self.made = sum(map(_counts, begun.values()))  # the trials that count
 
     @property
-    def left(self) -> bool:
-        """Whether there are more."""
-        return self.made < self._experiment.trials or self._record.is_enqueued(replaces=...)
+    def left(self) -> int:
+        """How many more there are, or at least 1."""
+        more = max(0, self._experiment.trials - self.made)
+        return more or int(self._record.is_enqueued(replaces=...))
 
     def take(self) -> Trial:
         """The next one, which begins."""

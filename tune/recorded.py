@@ -167,6 +167,11 @@ class Recorded:
         return self._noted.slots
 
     @property
+    def slot_seconds(self) -> float:
+        """Seconds of all slots together that the search has had."""
+        return self._noted.slot_seconds(self.search_seconds)
+
+    @property
     def search_seconds(self) -> float:
         """Seconds that the search has run in all its sessions, as far as is recorded."""
         return self._noted.elapsed(self.trials)

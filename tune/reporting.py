@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import lightning as L
+import ray
 from ray import tune as ray_tune
 from ray.tune.integration.pytorch_lightning import TuneReportCheckpointCallback
 
 from cifar.config import METRICS
-from tune.trials import BUSY, CHECKPOINT_FILE, EPOCH, EPOCH_SECONDS, GPU_MEMORY
+from tune.trials import BUSY, CHECKPOINT_FILE, EPOCH, EPOCH_SECONDS, GPU_MEMORY, NODE
 
 
 class ReportEpochs(TuneReportCheckpointCallback):
@@ -21,6 +22,7 @@ class ReportEpochs(TuneReportCheckpointCallback):
     def __init__(self, measured: Mapping[str, float]) -> None:
         super().__init__([*METRICS, EPOCH], filename=CHECKPOINT_FILE, on="train_epoch_end")
         self._measured, self._busy, self._since = measured, 0.0, 0.0
+        self._node = ray.get_runtime_context().get_node_id()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The first epoch begins."""
@@ -40,7 +42,8 @@ class ReportEpochs(TuneReportCheckpointCallback):
             seconds = time.monotonic() - self._since
             self._busy += seconds
             spent = {BUSY: round(self._busy, 3), EPOCH_SECONDS: round(seconds, 3)}
-            ray_tune.report({**report, **self._measured, **spent, **_peak_memory(trainer)}, checkpoint=checkpoint)
+            there = {NODE: self._node, **_peak_memory(trainer)}
+            ray_tune.report({**report, **self._measured, **spent, **there}, checkpoint=checkpoint)
         self._since = time.monotonic()
 
 

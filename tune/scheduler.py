@@ -1,6 +1,7 @@
-"""Ray Tune's scheduler: tells the conductor each value, and stops the trials it says."""
+"""Ray Tune's scheduler: tells the conductor each value, stops the trials it says, and keeps their processes."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from ray.tune.experiment import Trial as RayTrial
@@ -8,20 +9,18 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from cifar.config import not_finite
 from tune.conductor import Conductor
+from tune.kept_processes import KeptProcesses
 from tune.naming import show_titles
-from tune.trials import BUSY, DIVERGED, EPOCH
+from tune.trials import BUSY, DIVERGED, EPOCH, NODE
 
 
 class ConductedScheduler(FIFOScheduler):
-    """Asked after each epoch, the last one before a stop too, unlike the searcher's own hook."""
+    """Asked after each epoch, the last one before a stop too, unlike the searcher's own hook. leaving: nodes, by id."""
 
-    def __init__(self, conductor: Conductor) -> None:
+    def __init__(self, conductor: Conductor, leaving: Callable[[], frozenset[str]] = frozenset) -> None:
         super().__init__()
-        self.conductor = conductor
-        self._cache: Any = None  # Ray's, of actors
-        self._usual: Any = None  # the resources of most trials
-        self._kept = 0  # actors with them, beyond those that Ray keeps by itself
-        self._named = False
+        self.conductor, self.leaving = conductor, leaving
+        self._kept: KeptProcesses | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Ray Tune pickles its parts to restore a search; ours goes on from the study."""
@@ -47,30 +46,29 @@ class ConductedScheduler(FIFOScheduler):
         return None
 
     def on_trial_add(self, tune_controller: Any, trial: RayTrial) -> None:
-        """A trial is about to ask for a slot; one that needs a whole GPU would wait for ever for actors that idle."""
-        if not self._named:
-            self._named = True
+        """A trial is about to ask for a slot; one that needs a whole GPU would wait for ever for idle processes."""
+        if self._kept is None:
             show_titles(tune_controller, self.conductor.experiment.name)
-        if trial.config["alone"] and self._kept:
-            self._cache.decrease_max(self._usual, by=self._kept)
-            self._kept = 0
+            self._kept = tune_controller._actor_cache = KeptProcesses(self.leaving)
+        if trial.config["alone"]:
+            self._kept.keep_none()
 
     def on_trial_complete(self, tune_controller: Any, trial: RayTrial, result: dict[str, Any]) -> None:
-        """A trial leaves its slot, whose actor is kept for the next one.
+        """A trial leaves its slot, whose process is kept for the next one, if there may be one.
 
-        Of actors that come free together Ray keeps one only, and ends the others: a new one costs seconds of imports.
+        Of those that come free together Ray keeps one only, and ends the others: a new one costs seconds of imports.
         """
-        if trial.config["alone"] or self.conductor.makes_room:
-            return
-        self._cache, self._usual = tune_controller._actor_cache, trial.placement_group_factory
-        more = max(0, self.conductor.slots() - self._kept)
-        self._cache.increase_max(self._usual, by=more)
-        self._kept += more
+        if self._kept and not trial.config["alone"] and not self.conductor.makes_room:
+            wanted = min(self.conductor.slots(), self.conductor.could_begin)
+            self._kept.keep(trial.placement_group_factory, wanted)
 
     def on_trial_result(self, tune_controller: Any, trial: RayTrial, result: dict[str, Any]) -> str:
         """Tune's question after each epoch."""
         if EPOCH not in result or result.get("done"):
             return TrialScheduler.CONTINUE
+        node = result.get(NODE, "")
+        if self._kept:
+            self._kept.seen(tune_controller._trial_to_actor.get(trial), node)
         search = self.conductor.experiment.search
         stop = self.conductor.result(
             trial.config["number"],
@@ -80,5 +78,6 @@ class ConductedScheduler(FIFOScheduler):
             result.get(BUSY, 0.0),
             broken=result.get(DIVERGED) or not_finite(result, int(result[EPOCH])),
             figures={each.metric: result[each.metric] for each in search.objectives or () if each.metric in result},
+            leaving=node in self.leaving(),
         )
         return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE

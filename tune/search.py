@@ -16,7 +16,8 @@ from ray.tune import PlacementGroupFactory
 from ray.tune.experiment import Trial as RayTrial
 
 from cifar.errors import UserError
-from tune.cluster import Share, slots_now
+from tune.capacity import Capacity
+from tune.cluster import Share
 from tune.conductor import Conductor
 from tune.errors import InterruptedSearchError, StorageError, is_out_of_memory
 from tune.experiment import ExperimentDir, command_line
@@ -61,9 +62,11 @@ class Ending(ray_tune.Stopper):
 class Recorder(ray_tune.Callback):
     """Tells the conductor what becomes of trials, and ends the processes of those that hang. metrics: are published."""
 
-    def __init__(self, conductor: Conductor, directory: ExperimentDir, metrics: Metrics, *, shares_gpu: bool) -> None:
+    def __init__(
+        self, conductor: Conductor, directory: ExperimentDir, metrics: Metrics, slots: Capacity, *, shares_gpu: bool
+    ) -> None:
         self.conductor, self.directory, self.shares_gpu = conductor, directory, shares_gpu
-        self.metrics = metrics
+        self.metrics, self.slots = metrics, slots
         self._published = time.monotonic()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -73,6 +76,7 @@ class Recorder(ray_tune.Callback):
     def on_step_begin(self, iteration: int, trials: list[RayTrial], **info: Any) -> None:
         """Every tenth of a second or so."""
         self.metrics.publish()
+        self.slots.ask(0 if self.conductor.interrupted else self.conductor.could_begin)
         if time.monotonic() - self._published > _PUBLISHED_EVERY_S:
             self.publish()
         for number in self.conductor.overdue():
@@ -150,7 +154,15 @@ def search(
     Raises InterruptedSearchError after Ctrl-C or SIGTERM, StorageError if the directory could no longer be written;
     the search can be resumed after both.
     """
-    slots = slots_now(experiment.resources, share)
+
+    def resized(slots: int) -> None:
+        progress.standing.slots = slots
+        try:
+            record.resized(slots, conductor.limits.elapsed)
+        except OSError as error:
+            conductor.trouble = conductor.trouble or error
+
+    slots = Capacity(experiment.resources, share, progress.say, resized)
     tracker = Tracker(experiment, directory.trials, tracking, progress.say)
 
     def told(trial: Trial) -> None:
@@ -162,7 +174,7 @@ def search(
     for trial in conductor.trials.values():
         tracker.update(trial, recalled=True)
     metrics = Metrics(progress.standing, slots)
-    recorder = Recorder(conductor, directory, metrics, shares_gpu=0 < share.gpus < 1)
+    recorder = Recorder(conductor, directory, metrics, slots, shares_gpu=0 < share.gpus < 1)
     try:
         with graceful(conductor.interrupt, progress.say) as stopped:
             if not conductor.has_work:
@@ -176,6 +188,7 @@ def search(
             raise
     finally:
         conductor.close()
+        slots.close()
         tracker.close()
         recorder.publish()
         metrics.publish(last=True)
@@ -230,7 +243,7 @@ def _tuner(
         ray_tune.with_resources(with_task, resources),
         tune_config=ray_tune.TuneConfig(
             search_alg=ConductedSearcher(conductor),
-            scheduler=ConductedScheduler(conductor),
+            scheduler=ConductedScheduler(conductor, lambda: recorder.slots.leaving),
             num_samples=_ENDLESS,
             reuse_actors=True,
             trial_name_creator=_folder,

@@ -247,6 +247,10 @@ class ResourcesConfig(Section):
         ),
     ] = "auto"
     max_concurrent: Annotated[int | None, Field(ge=1, description="Trials at once at most; default: what fits")] = None
+    max_gpus: Annotated[
+        float | None,
+        Field(gt=0, description="GPUs that all trials together take at most, of a shared cluster; default: all"),
+    ] = None
 
 
 class RetrainConfig(Section):

@@ -117,6 +117,7 @@ def _prepared(
 
 def _on_cluster(job: Job, python: str | None, console: "Console") -> "tuple[ExperimentDir, Evaluation]":
     from tune import cluster
+    from tune.capacity import with_room
     from tune.interrupts import resumable
 
     # around the cluster's end, too: the second of two signals may come then
@@ -124,6 +125,7 @@ def _on_cluster(job: Job, python: str | None, console: "Console") -> "tuple[Expe
         resumable(begun=job.mode != "new") as work,
         cluster.connected(job.where.address, python, dashboard=job.where.dashboard) as nodes,
     ):
+        nodes = with_room(job.experiment.resources, nodes, job.experiment.trainer.accelerator, _saying(console))
         job, share = _begun(job, nodes)
         work.begun = True
         with job.directory.locked(), ExitStack() as closing:
@@ -144,7 +146,7 @@ def _begun(job: Job, nodes: "list[Node]") -> "tuple[Job, Share]":
 
     experiment = job.experiment
     share = cluster.share(experiment.resources, nodes, experiment.trainer.accelerator)
-    cluster.check_devices(experiment.retrain.devices, share, nodes)
+    cluster.check_devices(experiment.retrain.devices, share, nodes, experiment.resources)
     if not share.gpus and experiment.trainer.accelerator == "auto":  # leave the GPUs to those who asked
         on_cpu = experiment.trainer.model_copy(update={"accelerator": "cpu"})
         experiment = replace(experiment, trainer=on_cpu)

@@ -217,13 +217,20 @@ class StudyRecord:
 
     @property
     def slots(self) -> int | None:
-        """How many trials fitted at once, when the search began last."""
+        """How many trials fitted at once, when that was looked at last."""
         return self._noted.slots
 
     @slots.setter
     def slots(self, count: int) -> None:
+        self.resized(count, self.elapsed)
+
+    def resized(self, slots: int, elapsed: float) -> None:
+        """So many trials fit at once, since so many seconds of the search."""
+        noted = self._noted
         with _as_os_error():
-            self.study.set_user_attr("slots", count)
+            if noted.slots:
+                self.study.set_user_attr("slot_s", [round(noted.slot_seconds(elapsed), 3), round(elapsed, 3)])
+            self.study.set_user_attr("slots", slots)
 
     @property
     def test_readings(self) -> dict[str, Any]:

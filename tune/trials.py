@@ -11,6 +11,7 @@ EPOCH = "epoch"  # what a trial reports besides its metrics: the epoch just fini
 BUSY = "busy_s"  # how many seconds its slot was busy with it, so far
 EPOCH_SECONDS = "epoch_seconds"  # and with this epoch,
 GPU_MEMORY = "gpu_memory_bytes"  # the most that torch had allocated on its GPU in it, where it has one,
+NODE = "node"  # the id of its node,
 DIVERGED = "diverged"  # or in words what was no number, and when
 
 # paused: has a checkpoint and no slot, because it waits at a rung, or because its process or the search was interrupted

@@ -189,6 +189,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@pytest.fixture(name="free_port")
+def port_finder() -> Callable[[], int]:
+    """Gives ports that nobody listens on."""
+    return free_port
+
+
 class RayNode:
     """A node of a Ray cluster on this machine: `ray start`, and its raylet as a child. Its GPUs are in name only."""
 
@@ -232,8 +238,8 @@ def ray_nodes() -> Iterator[list[RayNode]]:
 def ray_head(ray_nodes: list[RayNode]) -> Callable[..., str]:
     """Begins the head of a Ray cluster with so many CPUs, and gives its address."""
 
-    def begin(cpus: int, gpus: int = 0, *options: str) -> str:
-        port = free_port()
+    def begin(cpus: int, gpus: int = 0, *options: str, port: int = 0) -> str:
+        port = port or free_port()
         options = options or ("--include-dashboard=false",)
         ray_nodes.append(RayNode(cpus, "--head", f"--port={port}", *options, gpus=gpus))
         return f"127.0.0.1:{port}"

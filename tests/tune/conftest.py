@@ -130,7 +130,7 @@ class Session:
             self.conductor.started(number)
         return start
 
-    def measure(self, number: int, value: float | None = None, broken: str = "") -> bool:
+    def measure(self, number: int, value: float | None = None, broken: str = "", *, leaving: bool = False) -> bool:
         """The next epoch of a trial, without its checkpoint; whether it is to stop."""
         self.epoch[number] += 1
         self.seconds[number] += 1.0
@@ -143,7 +143,7 @@ class Session:
         beside = {each.metric: float(self.trials[number].hparams["translate"]) for each in search.objectives or ()}
         figures = {**beside, search.metric: value} if beside else {}
         return self.conductor.result(
-            number, self.epoch[number], value, self.seconds[number], broken=broken, figures=figures
+            number, self.epoch[number], value, self.seconds[number], broken=broken, figures=figures, leaving=leaving
         )
 
     def save(self, number: int) -> str:

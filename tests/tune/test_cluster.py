@@ -30,6 +30,11 @@ def of(**given: object) -> ResourcesConfig:
         (of(gpus_per_trial=0.5), [Node(8, 2)], Share(2, 0.5, 4)),
         (of(max_concurrent=3), [Node(8, 0)], Share(1, 0, 3)),
         (of(max_concurrent=30), [Node(8, 0)], Share(1, 0, 8)),
+        # of a cluster that others use too
+        (of(max_gpus=2), [Node(16, 4)], Share(4, 1, 2)),
+        (of(max_gpus=2, gpus_per_trial=0.4), [Node(16, 4)], Share(2, 0.4, 5)),
+        (of(max_gpus=2, max_concurrent=1), [Node(16, 4)], Share(4, 1, 1)),
+        (of(max_gpus=1), [Node(4, 0)], Share(1, 0, 4)),
     ],
 )
 def test_what_a_trial_takes_and_how_many_fit(resources, nodes, expected):
@@ -58,6 +63,12 @@ def test_what_a_trial_takes_and_how_many_fit(resources, nodes, expected):
             "2 CPUs, 0 GPUs and 2 CPUs, 0 GPUs and 2 CPUs, 0 GPUs and 2 CPUs, 0 GPUs, …); "
             "lower it, as in --set resources.gpus_per_trial=auto",
         ),
+        (
+            of(max_gpus=0.5),
+            [Node(8, 2)],
+            "resources.max_gpus: got 0.5, and a trial takes 1; raise it, or lower resources.gpus_per_trial, as in "
+            "--set resources.gpus_per_trial=0.5",
+        ),
     ],
 )
 def test_a_trial_that_fits_nowhere_is_refused_with_what_there_is(resources, nodes, message):
@@ -81,7 +92,7 @@ def test_cores_of_one_machine_and_the_gpu_of_another_make_no_place():
     ],
 )
 def test_processes_that_train_together_fit(devices, taken, nodes):
-    assert check_devices(devices, taken, nodes) is None
+    assert check_devices(devices, taken, nodes, ResourcesConfig()) is None
 
 
 @pytest.mark.parametrize(
@@ -105,5 +116,15 @@ def test_processes_that_train_together_fit(devices, taken, nodes):
 )
 def test_processes_that_do_not_fit_together_are_refused(devices, taken, nodes, message):
     with pytest.raises(ResourcesError) as caught:
-        check_devices(devices, taken, nodes)
+        check_devices(devices, taken, nodes, ResourcesConfig())
     assert str(caught.value) == message
+
+
+def test_processes_that_train_together_stay_within_the_searchs_share():
+    nodes, taken = [Node(64, 8)], Share(8, 1, 2)
+    with pytest.raises(ResourcesError) as caught:
+        check_devices(4, taken, nodes, of(max_gpus=2))
+    assert str(caught.value) == (
+        "retrain.devices: got 4, with a GPU each, and resources.max_gpus is 2; lower it, as in --set retrain.devices=2"
+    )
+    check_devices(2, taken, nodes, of(max_gpus=2))

@@ -32,6 +32,59 @@ def fail(one, number: int, reason: str, traceback: str = "", **more: bool) -> No
     one.conductor.failed(number, reason, traceback, **more)
 
 
+# Nodes that are announced as leaving
+
+
+@pytest.mark.parametrize("fields", [NO_STOPPING, (*PROMOTE, "scheduler.grace_period=2", "scheduler.max_epochs=6")])
+def test_a_trial_on_a_node_that_leaves_goes_on_from_its_epoch_in_the_next_slot(session, fields):
+    one = session(*fields, "search.trials=3", slots=2)
+    assert one.fill() == [0, 1]
+    assert one.measure(0, leaving=True), "it is to stop"
+    path = one.save(0)
+    one.slots = 1
+    one.leave(0)
+    one.conductor.ended(0)
+    assert (one.trials[0].state, one.trials[0].lost) == ("paused", 0)
+    assert one.conductor.next() is None, "there is one slot, which the other trial has"
+    one.slots = 2
+    start = one.start()
+    assert (start.trial.number, start.checkpoints, start.trial.attempts) == (0, ((1, path),), 2)
+    again = session(*fields, "search.trials=3", slots=2)
+    assert again.fill() == [0, 1], "a killed search goes on with it, too"
+    again.run()
+    assert {state for state, _ in states(again).values()} <= {"completed", "stopped"}
+
+
+def test_a_trial_that_ends_on_a_node_that_leaves_has_ended(session):
+    one = session(*NO_STOPPING, "scheduler.max_epochs=1", "search.trials=1")
+    one.fill()
+    one.measure(0, 0.5, leaving=True)
+    one.save(0)
+    one.leave(0)
+    one.conductor.ended(0)
+    assert states(one) == {0: ("completed", "")}
+
+
+def test_a_node_that_is_gone_before_its_trial_has_left_costs_one_start(session):
+    one = session(*NO_STOPPING, "search.trials=1")
+    one.fill()
+    one.measure(0, leaving=True)
+    lose(one, 0, "its node was lost", counts=False)
+    assert one.fill() == [0]
+    assert [start.checkpoints for start in one.began] == [(), ()], "its epoch was not saved"
+    one.run()
+    assert states(one) == {0: ("completed", "")}
+
+
+def test_what_could_begin_is_counted_to_the_last(session):
+    one = session(*PROMOTE, "search.trials=4")
+    assert one.conductor.could_begin == 4
+    one.fill()
+    assert one.conductor.could_begin == 3
+    one.run()
+    assert one.conductor.could_begin == 0
+
+
 # Slots
 
 

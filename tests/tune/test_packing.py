@@ -31,6 +31,7 @@ def test_no_more_fit_than_every_memory_allows(memory, most):
         ({"max_concurrent": 3}, 64, [Node(64, 1)], 3),
         ({"max_concurrent": 1}, 64, [Node(64, 1)], 1),
         ({"cpus_per_trial": 8}, 64, [Node(16, 1)], 2),
+        ({"max_gpus": 2}, 8, [Node(64, 8)], 4),
     ],
 )
 def test_no_more_are_tried_than_are_of_use(resources, trials, nodes, most):

@@ -30,7 +30,7 @@ def time_by_cause(known: Recorded) -> dict[str, float]:
         told["audits of early stopping"] = sum(trial.spent - trial.seconds for trial in known.trials)
     if known.slots:
         used = sum(trial.spent for trial in known.trials)
-        told[_IDLE] = max(0.0, known.slots * known.search_seconds - used)
+        told[_IDLE] = max(0.0, known.slot_seconds - used)
     told["last mile"] = known.retrain_seconds
     return told
 
