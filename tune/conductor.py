@@ -111,7 +111,7 @@ class Conductor:
 
     @property
     def could_begin(self) -> int:
-        """How many trainings beside those that run might yet want a slot, those counted that will be stopped."""
+        """How many trainings might yet want a slot beside those that have one; some of them will be stopped first."""
         return len(self.waiting) + len(self._at_rungs.waiting) + self.audits.left + self.proposals.left
 
     def next(self) -> Start | Finished | None:

@@ -32,7 +32,13 @@ def reopen(
         raise ResumeError(f"{setting}: there is no experiment {name} in {where.uri}{there or '; none has begun there'}")
     if where.local is None:
         return passing_copy(where, name, light=light) if read_only else working_copy(where, name, fresh=False)
-    return ExperimentDir(where.local / name)
+    path = where.local / name
+    if path.is_symlink():
+        raise ResumeError(
+            f"{setting}: {path} is a link, which may lead out of {where.uri}; name the folder that {path.resolve()} "
+            "lies in, as --storage"
+        )
+    return ExperimentDir(path)
 
 
 # What a resumed search may change; everything else would make its earlier trials those of another search.

@@ -49,7 +49,8 @@ class ConductedScheduler(FIFOScheduler):
         """A trial is about to ask for a slot; one that needs a whole GPU would wait for ever for idle processes."""
         if self._kept is None:
             show_titles(tune_controller, self.conductor.experiment.name)
-            self._kept = tune_controller._actor_cache = KeptProcesses(self.leaving)
+            self._kept = KeptProcesses(self.leaving)
+            tune_controller._tune_controller._actor_cache = self._kept  # what is given here only wraps it
         if trial.config["alone"]:
             self._kept.keep_none()
 

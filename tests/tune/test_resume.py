@@ -68,6 +68,20 @@ def test_a_name_that_cannot_be_one_is_refused(begun, tmp_path):
 # Whether it is the same
 
 
+def test_a_link_does_not_lead_out_of_the_storage(begun, tmp_path):
+    directory = begun()
+    (tmp_path / "others").mkdir()
+    (tmp_path / "others" / "mine").symlink_to(directory.path)
+    with pytest.raises(ResumeError) as caught:
+        reopen(str(tmp_path / "others"), "mine", "status")
+    assert str(caught.value) == (
+        f"status: {tmp_path}/others/mine is a link, which may lead out of {tmp_path}/others; name the folder that "
+        f"{directory.path} lies in, as --storage"
+    )
+    (tmp_path / "linked").symlink_to(directory.path.parent)
+    assert reopen(str(tmp_path / "linked"), "first").path == directory.path, "the storage itself may be one"
+
+
 def test_the_same_experiment_goes_on_with_what_is_known_of_its_beginning(begun, experiment):
     fields = ["search.start=[{learning_rate: 0.5}]", "search.target=0.9", "resources.cpus_per_trial=0.5"]
     directory = begun(*fields)
