@@ -11,8 +11,7 @@ import pytest
 
 PROJECT = Path(__file__).parents[2]
 SPACE = PROJECT / "search_spaces" / "quickstart.yaml"
-SETTINGS = ("search.trials=8", "scheduler.max_epochs=9", "scheduler.type=none", "retrain.seeds=0", "retrain.epochs=1")
-SETS = [part for setting in SETTINGS for part in ("--set", setting)]
+SETTINGS = ("data.limit=400", "scheduler.type=none", "retrain.seeds=0", "retrain.epochs=1")
 HEAD = "f" * 51 + "00000"  # Ray's fake provider knows it by that
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("clusters")]
@@ -38,6 +37,10 @@ def epochs(folder, study) -> Callable[[], int]:
     return count
 
 
+def sets(*settings: str) -> list[str]:
+    return [part for setting in (*SETTINGS, *settings) for part in ("--set", setting)]
+
+
 def nodes_of(address: str) -> list[dict]:
     """As Ray tells of them, asked in a process of its own."""
     code = (
@@ -54,7 +57,8 @@ def test_a_node_that_is_announced_as_leaving_is_left_with_a_checkpoint(
     address = ray_head(0)
     ray_worker(address)
     (leaves,) = [node["NodeID"] for node in nodes_of(address) if node["Resources"].get("CPU")]
-    running = start("tune.run", "--space", SPACE, "--name", "test", "--address", address, *SETS)
+    long = sets("search.trials=2", "scheduler.max_epochs=40")
+    running = start("tune.run", "--space", SPACE, "--name", "test", "--address", address, *long)
     until(lambda: epochs() >= 3, "third epoch")
     ray_worker(address)
     command = ["drain-node", "--address", address, "--node-id", leaves, "--reason-message", "for the test"]
@@ -64,11 +68,10 @@ def test_a_node_that_is_announced_as_leaving_is_left_with_a_checkpoint(
     assert done.code == 0, done.err
     assert "a node is announced as leaving: its trials save their epoch and go on elsewhere" in done.out
     trials = study(folder / "experiments" / "test")
-    assert [trial.state.name for trial in trials] == ["COMPLETE"] * 8
-    assert [trial.user_attrs.get("lost", 0) for trial in trials] == [0] * 8
-    moved = [trial for trial in trials if trial.user_attrs["attempts"] == 2]
-    assert len(moved) == 1, "one trial ran there"
-    assert epochs() == 72, "and none of its epochs was trained twice"
+    assert [trial.state.name for trial in trials] == ["COMPLETE"] * 2
+    assert [trial.user_attrs.get("lost", 0) for trial in trials] == [0, 0]
+    assert sorted(trial.user_attrs["attempts"] for trial in trials) == [1, 2], "one of them ran there"
+    assert epochs() == 80, "and none of its epochs was trained twice"
 
 
 def test_an_autoscaler_brings_the_nodes_that_trials_wait_for_and_takes_idle_ones(
@@ -108,7 +111,8 @@ def test_an_autoscaler_brings_the_nodes_that_trials_wait_for_and_takes_idle_ones
     address = ray_head(0, 0, "--include-dashboard=false", f"--autoscaling-config={file}", port=port)
     for name in ("RAY_OVERRIDE_NODE_ID_FOR_TESTING", "RAY_CLOUD_INSTANCE_ID", "RAY_NODE_TYPE_NAME"):
         monkeypatch.delenv(name)
-    done = start("tune.run", "--space", SPACE, "--name", "test", "--address", address, *SETS).end()
+    few = sets("search.trials=8", "scheduler.max_epochs=9")
+    done = start("tune.run", "--space", SPACE, "--name", "test", "--address", address, *few).end()
     assert done.code == 0, done.err
     assert "no node has room for a trial (1 CPU) yet: the cluster was asked for one" in done.out
     assert "slots: 2, 1 before" in done.out
