@@ -1,4 +1,4 @@
-"""What the image installs: the dependencies that pyproject.toml names, with those of the extras `dashboard`, `serve`."""
+"""Prints what the image installs: the dependencies of pyproject.toml, and of its extras `dashboard` and `serve`."""
 
 import tomllib
 from pathlib import Path
