@@ -1,8 +1,12 @@
 """The compose files: valid as Compose publishes its schema, and what keeps their containers apart from the machine."""
 
 import os
+import shutil
 import subprocess
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any
 
 import jsonschema
@@ -143,8 +147,35 @@ def test_each_worker_takes_a_gpu_of_its_own(tmp_path):
             worker.communicate(timeout=20)
 
 
-def test_prometheus_asks_the_head_with_the_token():
-    (job,) = YAML(typ="safe").load(DOCKER / "prometheus" / "cluster.yml")["scrape_configs"]
-    (asked,) = job["http_sd_configs"]
-    assert asked["url"] == "http://head:8265/api/prometheus/sd"
-    assert asked["authorization"] == {"credentials_file": "/run/secrets/ray_token"}
+@pytest.mark.skipif(not shutil.which("prometheus"), reason="needs Prometheus")
+def test_prometheus_asks_the_head_with_the_token(tmp_path):
+    """A real one, by our file but for the head's address and the token's."""
+    asked: SimpleQueue[tuple[str, str | None]] = SimpleQueue()
+
+    class Head(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.put((self.path, self.headers["Authorization"]))
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(b"[]")
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    (tmp_path / "token").write_text("of-the-test")
+    with HTTPServer(("127.0.0.1", 0), Head) as head:
+        Thread(target=head.serve_forever, daemon=True).start()
+        text = (DOCKER / "prometheus" / "cluster.yml").read_text()
+        text = text.replace("head:8265", f"127.0.0.1:{head.server_port}")
+        (tmp_path / "cluster.yml").write_text(text.replace("/run/secrets/ray_token", str(tmp_path / "token")))
+        folders = (f"--config.file={tmp_path}/cluster.yml", f"--storage.tsdb.path={tmp_path}/data")
+        prometheus = subprocess.Popen(
+            ["prometheus", *folders, "--web.listen-address=127.0.0.1:0"], stderr=subprocess.DEVNULL
+        )
+        try:
+            assert asked.get(timeout=60) == ("/api/prometheus/sd", "Bearer of-the-test")
+        finally:
+            prometheus.terminate()
+            prometheus.wait(timeout=30)
+            head.shutdown()
