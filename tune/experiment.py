@@ -296,7 +296,12 @@ def processor() -> str:
 
 
 def git_commit() -> str:
-    """The commit of the working directory, marked where there are changes; empty outside a checkout."""
+    """The commit of the working directory, marked where there are changes; empty outside a checkout.
+
+    Of a job's, which is no checkout, that of the folder it was sent from.
+    """
+    if "CIFAR_GIT_COMMIT" in os.environ:
+        return os.environ["CIFAR_GIT_COMMIT"]
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
