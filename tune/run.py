@@ -28,6 +28,12 @@ _OPTIONS = (
     click.option(
         "--dashboard/--no-dashboard", help="Whether a cluster on this machine has Ray's dashboard.  [default: no]"
     ),
+    click.option(
+        "--dashboard-host",
+        default=Where.dashboard_host,
+        show_default=True,
+        help="Address that it listens on; 0.0.0.0 for all.",
+    ),
     click.option("--again", is_flag=True, help="Read the test set again, where a new winner needs it; it is marked."),
 )
 

@@ -25,6 +25,7 @@ _ANSWER_S = 10
 _SILENCE_S = 90  # a search says something every minute, so that a connection without a word is none
 _PATIENCE_S = 600
 _POLL_S = 1.0
+_SETTLED_S = 3  # Ray looks after a job once a second, and writes down anew what it misses
 STOP_WAIT_S = 600  # for running trials to finish and save their epoch
 _TOKEN_WAYS = (
     "set RAY_AUTH_TOKEN to it, or RAY_AUTH_TOKEN_PATH to a file that holds it, or put it into ~/.ray/auth_token"
@@ -134,6 +135,7 @@ class Cluster:
             with attempt:
                 while not self._over(job):
                     time.sleep(_POLL_S)
+        time.sleep(_SETTLED_S)
         with self._asked():
             self._client.delete_job(job)
 

@@ -1,10 +1,10 @@
 """`python -m tune submit`, `jobs`, `logs`, `stop`, `resume`, `fetch`: searches as jobs of a cluster."""
 
+import os
 import shlex
 import sys
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from tune.run import exit_status
 
 if TYPE_CHECKING:
     from tune.service.client import Cluster
+    from tune.service.sending import Order
     from tune.service.sessions import Session
 
 _ENVIRONMENT = "RAY_API_SERVER_ADDRESS"  # Ray's own name for it
@@ -60,13 +61,13 @@ def submit_command(
         from tune import spec
         from tune.experiment import check_name
         from tune.service import refusals
+        from tune.service.sending import Order
 
         experiment = spec.load(file, overrides)
         name = experiment.name if name is None else name
         check_name(name)
         refusals.check(storage, study, experiment.data)
-        words = ["--space", f"space/{file.name}", "--name", name]
-        _send(address, name, words, overrides, file=file, storage=storage, study=study, again=again)
+        _send(Order(name, overrides, storage, study, again, file), address)
 
 
 @click.command("resume")
@@ -92,6 +93,7 @@ def resume_command(
         from tune.experiment import check_name
         from tune.service import refusals
         from tune.service.client import Cluster
+        from tune.service.sending import Order
         from tune.service.sessions import latest
 
         check_name(name)
@@ -99,7 +101,7 @@ def resume_command(
         if storage is None:
             last = latest(Cluster(address).sessions(), name)
             storage, study = last.storage or None, study or last.study or None
-        _send(address, name, ["--resume", "--name", name], overrides, storage=storage, study=study, again=again)
+        _send(Order(name, overrides, storage, study, again), address)
 
 
 @click.command("jobs")
@@ -220,36 +222,14 @@ def _last(address: str | None, name: str) -> "tuple[Cluster, Session]":
     return cluster, latest(cluster.sessions(), name)
 
 
-def _send(
-    address: str | None,
-    name: str,
-    words: list[str],
-    overrides: tuple[str, ...],
-    *,
-    storage: str | None,
-    study: str | None,
-    again: bool,
-    file: Path | None = None,
-) -> None:
-    """Begins a session, and says how to follow it. Raises ClusterError where one of that name has not ended."""
-    from tune.errors import ClusterError
-    from tune.experiment import git_commit
-    from tune.service.client import STOP_WAIT_S, Cluster
-    from tune.service.code import staged
-    from tune.service.sessions import MARK, entrypoint
+def _send(order: "Order", address: str | None) -> None:
+    from tune.service.client import Cluster
+    from tune.service.sending import send
 
-    cluster = Cluster(address)
-    for one in cluster.sessions():
-        if one.name == name and not one.over:
-            raise ClusterError(f"{name} is {one.state} on {cluster.address}; stop it first, or choose another --name")
-    words = ["tune.run", *words, *(part for override in overrides for part in ("--set", override))]
-    words += [*(["--study", study] if study else []), *(["--again"] if again else []), "--address", "auto"]
-    about = {MARK: version("cifar-tune"), "experiment": name, "storage": storage or "", "study": study or ""}
-    variables = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S), "CIFAR_GIT_COMMIT": git_commit()}
-    with staged(file, Path.cwd()) as code:
-        cluster.submit(entrypoint(words, storage or ""), about, code, variables)
-        click.echo(f"sent {code} to {cluster.address}", err=True)
-    click.echo(name)
+    told = send(order, Cluster(address), Path.cwd())
+    click.echo(told, err=True)
+    click.echo(order.name)
+    name = order.name
     _next(("logs", ["-f", name]), ("stop", [name]), ("fetch", [name]), address=address)
 
 
@@ -260,7 +240,5 @@ def _next(*commands: tuple[str, list[str]], address: str | None = None) -> None:
 
 
 def _command(command: str, words: list[str], address: str | None) -> str:
-    import os
-
     where = ["--address", address] if address and address != os.environ.get(_ENVIRONMENT) else []
     return shlex.join(["python", "-m", "tune", command, *words, *where])
