@@ -77,7 +77,5 @@ def test_a_package_beside_the_users_modules_is_not_taken_for_this_one(sent):
 
 def test_modules_that_are_too_much_to_send_are_an_error(sent, monkeypatch):
     monkeypatch.setattr(code, "_MOST_BYTES", 2**20)
-    with pytest.raises(
-        UserError, match=r"the modules \(\*\.py\) below .* are more than 1 MiB; call it in the folder of"
-    ):
+    with pytest.raises(UserError, match=r"the modules \(\*\.py\) below .* are more than 1 MiB; call it"):
         sent({"own.py": "#" * 2**20})

@@ -91,7 +91,7 @@ def test_a_copy_that_breaks_off_changes_nothing(bring, there, tmp_path, monkeypa
 
 def test_an_output_that_cannot_be_written_is_an_error(bring, tmp_path):
     (tmp_path / "here").write_text("")
-    with pytest.raises(UserError, match="^--output .*here: File exists; choose a folder that can be written"):
+    with pytest.raises(UserError, match=r"^--output .*here: File exists; choose a folder that can be written"):
         bring()
 
 

@@ -65,7 +65,7 @@ def test_what_does_not_come_as_it_was_sent_is_refused(experiment):
 
 
 def test_what_went_wrong_there_is_told_here():
-    with pytest.raises(UserError, match="^fetch: no experiment x has begun in /y$"):
+    with pytest.raises(UserError, match=r"^fetch: no experiment x has begun in /y$"):
         read(["Running entrypoint\n", "error: fetch: no experiment ", "x has begun in /y\n"], io.BytesIO())
 
 
@@ -86,7 +86,7 @@ def named(name: str) -> tarfile.TarInfo:
 
 @pytest.mark.parametrize("name", ["../escaped", "model/../../escaped"])
 def test_a_file_that_would_lie_elsewhere_is_refused(tmp_path, name):
-    with pytest.raises(UserError, match="^fetch: .*escaped.* outside the destination; nothing was written"):
+    with pytest.raises(UserError, match=r"^fetch: .*escaped.* outside the destination; nothing was written"):
         extract(archive(named(name)), tmp_path / "a" / "b")
     assert not list(tmp_path.rglob("escaped"))
 

@@ -17,15 +17,13 @@ def test_what_everyone_may_see_is_sent(storage, study):
 
 @pytest.mark.parametrize("storage", ["experiments", "./x", "~/x", ""])
 def test_a_storage_that_would_lie_in_the_jobs_own_folder_is_refused(storage):
-    with pytest.raises(
-        UserError, match=f"^--storage {storage}: got a relative folder, .* that all nodes of the cluster"
-    ):
+    with pytest.raises(UserError, match=f"^--storage {storage}: got a relative folder, .* that all nodes"):
         check(storage, None)
 
 
 @pytest.mark.parametrize("storage", ["s3://KEY:hidden@bucket/x", "s3://hidden@bucket/x", "memory://x?token=hidden"])
 def test_a_storage_with_a_secret_is_refused_and_the_secret_not_shown(storage):
-    with pytest.raises(UserError, match="^--storage .*: got names, passwords or options") as caught:
+    with pytest.raises(UserError, match=r"^--storage .*: got names, passwords or options") as caught:
         check(storage, None)
     assert "hidden" not in str(caught.value)
     assert "AWS_SECRET_ACCESS_KEY" in str(caught.value)

@@ -78,7 +78,7 @@ def test_the_last_session_of_a_name_is_meant():
         ("quickstart", "quickstart"),
         ('it\'s <b>"Café" 🚀', "it-s-b-cafe"),
         ("🚀", "experiment"),
-        ("a/../b?x#y", "a-b-x-y"),
+        ("a/../b?#c", "a-b-c"),
     ],
 )
 def test_ids_are_what_addresses_take_and_none_is_taken_twice(name, slug):
