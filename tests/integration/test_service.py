@@ -161,10 +161,12 @@ def test_without_the_token_jobs_and_the_dashboard_are_refused(tune, head, folder
     for page in pages:
         with pytest.raises(HTTPError) as caught:
             urlopen(head.url + page, timeout=30)
-        refused[page] = caught.value.code
+        with caught.value as answer:
+            refused[page] = answer.code
     assert refused == dict.fromkeys(pages, 401)
-    with pytest.raises(HTTPError, match="403"):
+    with pytest.raises(HTTPError, match="403") as caught:
         urlopen(Request(head.url + "/api/jobs/", headers={"Authorization": "Bearer another"}), timeout=30)
+    caught.value.close()
 
 
 @pytest.mark.slow

@@ -1,6 +1,6 @@
 import pytest
 
-from tune.cluster import Node, Share, check_devices, share
+from tune.cluster import Node, Share, check_devices, dashboard_line, share
 from tune.errors import ResourcesError
 from tune.sections import ResourcesConfig
 
@@ -107,3 +107,24 @@ def test_processes_that_do_not_fit_together_are_refused(devices, taken, nodes, m
     with pytest.raises(ResourcesError) as caught:
         check_devices(devices, taken, nodes)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("mode", "host", "joined", "told"),
+    [
+        ("token", "0.0.0.0", False, "; its token: ray get-auth-token"),
+        ("disabled", "127.0.0.1", False, ""),
+        ("disabled", "0.0.0.0", True, ""),
+        (
+            "disabled",
+            "0.0.0.0",
+            False,
+            "\nwarning: it listens on 0.0.0.0 and wants no token, so whoever reaches it can run code on this machine; "
+            "set RAY_AUTH_MODE=token, or leave --dashboard-host out",
+        ),
+    ],
+)
+def test_a_dashboard_that_others_reach_without_a_token_brings_a_warning(monkeypatch, mode, host, joined, told):
+    monkeypatch.setattr("ray._private.worker.get_dashboard_url", lambda: "here:8265")
+    monkeypatch.setenv("RAY_AUTH_MODE", mode)
+    assert dashboard_line(joined=joined, host=host) == f"Ray's dashboard: http://here:8265{told}"
