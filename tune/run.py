@@ -18,8 +18,7 @@ STORAGE = click.option(
     "--storage",
     envvar="CIFAR_STORAGE",
     default="experiments",
-    show_default="CIFAR_STORAGE, or else experiments",
-    help="Folder or URI of the experiments.",
+    help="Folder or URI of the experiments.  [default: CIFAR_STORAGE, or else experiments]",
 )
 _OPTIONS = (
     STORAGE,

@@ -213,7 +213,7 @@ def _checked(address: str | None) -> str:
         )
     address = address if "://" in address else f"http://{address}"
     parts = urlsplit(address)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
         raise ClusterError(f"--address {parts.scheme}://{parts.netloc.rpartition('@')[2]}: must be http://HOST:PORT")
     if parts.username is not None:
         raise ClusterError("--address: must not hold a name or password; the token is given otherwise: " + _TOKEN_WAYS)
@@ -227,6 +227,10 @@ def _authentication_mode(address: str) -> str:
         return str(answer.json()["authentication_mode"])
     except requests.exceptions.JSONDecodeError:
         pass
+    except requests.exceptions.SSLError as error:
+        raise ClusterError(
+            f"--address {address}: its certificate is not trusted ({first_line(error)}); set REQUESTS_CA_BUNDLE"
+        ) from None
     except requests.ConnectionError as error:
         if "Connection aborted" not in str(error):  # by one who speaks no HTTP, as Ray's own port
             raise LostError(f"--address {address}: nobody answers there; {_WHERE}") from None

@@ -30,6 +30,7 @@ _SET = click.option(
 _STORAGE = click.option(
     "--storage", help="Folder that all nodes share, or URI.  [default: CIFAR_STORAGE of the cluster's environment]"
 )
+_ITS_STORAGE = click.option("--storage", help="Where it is kept.  [default: where its last session kept it]")
 _STUDY = click.option("--study", metavar="URL", help="Database of the study, without a password.")
 _AGAIN = click.option(
     "--again", is_flag=True, help="Read the test set again, where a new winner needs it; it is marked."
@@ -74,7 +75,7 @@ def submit_command(
 @click.argument("name")
 @_SET
 @_ADDRESS
-@_STORAGE
+@_ITS_STORAGE
 @_STUDY
 @_AGAIN
 def resume_command(
@@ -141,8 +142,12 @@ def logs_command(name: str, follow: bool, address: str | None) -> None:
         if not follow:
             click.echo(cluster.logs(session.id), nl=False)
             return
-        for piece in cluster.follow(session.id):
-            click.echo(piece, nl=False)
+        try:
+            for piece in cluster.follow(session.id):
+                click.echo(piece, nl=False)
+        except KeyboardInterrupt:
+            click.echo(f"the search goes on; to end it: {_command('stop', [name], address)}", err=True)
+            sys.exit(130)
         status = cluster.session(session.id).status
     sys.exit(status)
 
@@ -190,7 +195,7 @@ def stop_command(name: str, now: bool, address: str | None) -> None:
 )
 @click.option("--checkpoints", is_flag=True, help="The trials' checkpoints, too.")
 @_ADDRESS
-@_STORAGE
+@_ITS_STORAGE
 def fetch_command(name: str, output: Path, checkpoints: bool, address: str | None, storage: str | None) -> None:
     """Bring experiment NAME of a cluster's here: study, report, model, curves.
 

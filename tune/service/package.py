@@ -79,6 +79,8 @@ def read(text: Iterable[str], into: IO[bytes]) -> list[str]:
                 raise UserError("fetch: what came is not what was sent: a line is broken; try again") from None
             digest.update(part)
             into.write(part)
+            if into.tell() > MOST_BYTES:
+                raise UserError(f"fetch: more than {MOST_BYTES / 2**30:g} GiB came, the most that is taken")
         else:
             others.append(line)
     errors = [line.removeprefix("error: ") for line in others if line.startswith("error: ")]
@@ -99,11 +101,18 @@ def _lines(text: Iterable[str]) -> Iterator[str]:
 
 
 def extract(packed: IO[bytes], folder: Path) -> None:
-    """Puts the files of a tar.xz into `folder`. Raises UserError if one of them is a link, or would lie elsewhere."""
+    """Puts the files of a tar.xz into `folder`.
+
+    Raises UserError if one of them is a link, or would lie elsewhere, or all are more than was asked for.
+    """
+    size = 0
 
     def plain(member: tarfile.TarInfo, path: str) -> tarfile.TarInfo:
         if not member.isreg() and not member.isdir():
             raise UserError(f"fetch: {member.name!r} is neither a file nor a folder, and nothing else is taken")
+        nonlocal size
+        if (size := size + member.size) > MOST_BYTES:
+            raise UserError(f"fetch: what came is more than {MOST_BYTES / 2**30:g} GiB, the most that is taken")
         return tarfile.data_filter(member, path)
 
     try:

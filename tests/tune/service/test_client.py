@@ -157,7 +157,7 @@ def test_a_token_that_is_missing_is_told_with_the_ways_to_give_it(tune):
     [
         ("", "--address: is missing; name the cluster by the address of Ray's dashboard"),
         ("ray://head:10001", "--address ray://head:10001: must be http://HOST:PORT"),
-        ("http://head:8265/api", "--address http://head:8265: must be http://HOST:PORT"),
+        ("http://head:8265?token=hidden", "--address http://head:8265: must be http://HOST:PORT"),
         ("http://me:hidden@head:8265", "--address: must not hold a name or password"),
     ],
 )

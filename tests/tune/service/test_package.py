@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cifar.errors import UserError
+from tune.service import package
 from tune.service.package import chosen, extract, lines, read
 from tune.storage import open_storage
 
@@ -104,6 +105,18 @@ def test_links_and_devices_are_refused(tmp_path, kind, link):
     with pytest.raises(UserError, match="'model' is neither a file nor a folder"):
         extract(archive(member), tmp_path)
     assert not (tmp_path / "model").exists()
+
+
+def test_more_than_anyone_sends_is_refused(experiment, tmp_path, monkeypatch):
+    sent = list(lines(experiment, FILES))
+    packed = io.BytesIO()
+    read((f"{line}\n" for line in sent), packed)
+    packed.seek(0)
+    monkeypatch.setattr(package, "MOST_BYTES", 250_000)
+    with pytest.raises(UserError, match=r"^fetch: more than .* GiB came"):
+        read((f"{line}\n" for line in sent), io.BytesIO())
+    with pytest.raises(UserError, match=r"^fetch: what came is more than .* GiB"):
+        extract(packed, tmp_path / "new")
 
 
 def test_what_is_no_archive_is_refused(tmp_path):
