@@ -4,6 +4,7 @@ dashboard does."""
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -40,13 +41,14 @@ class Dashboard:
 
     def __init__(self, mode: str = "disabled", breaks: list[int] | None = None) -> None:
         self.mode, self.breaks = mode, breaks or []
-        self.over, self.asked = False, 0
+        self.over, self.asked, self.stopped = False, 0, False
         self.app = web.Application()
         self.app.router.add_get("/api/authentication_mode", self.authentication)
         self.app.router.add_get("/api/version", self.version)
         self.app.router.add_get("/api/jobs/", self.jobs)
         self.app.router.add_get("/api/jobs/{id}", self.job)
         self.app.router.add_get("/api/jobs/{id}/logs/tail", self.tail)
+        self.app.router.add_post("/api/jobs/{id}/stop", self.stop)
 
     async def authentication(self, _: web.Request) -> web.Response:
         return web.json_response({"authentication_mode": self.mode})
@@ -73,6 +75,10 @@ class Dashboard:
     async def job(self, _: web.Request) -> web.Response:
         return web.json_response(self._job())
 
+    async def stop(self, _: web.Request) -> web.Response:
+        self.stopped = True  # and it takes its time
+        return web.json_response({"stopped": True})
+
     async def tail(self, request: web.Request) -> web.StreamResponse:
         socket = web.WebSocketResponse()
         await socket.prepare(request)
@@ -88,15 +94,32 @@ class Dashboard:
 
 
 @pytest.fixture
-def tune(tmp_path) -> Callable[..., tuple[int, str, str]]:
-    """Calls `python -m tune …`; its exit status, and what it said. There is a token, but not of every cluster's."""
+def start(tmp_path) -> Callable[..., subprocess.Popen[str]]:
+    """Begins `python -m tune …`. There is a token, but not of every cluster's."""
+
+    def begin(*arguments: str, **variables: str) -> subprocess.Popen[str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        return subprocess.Popen(
+            [sys.executable, "-m", "tune", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**kept, "HOME": str(tmp_path), "RAY_AUTH_TOKEN": "another", **variables},
+            # a shell's background jobs, and so their children, ignore it
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
+
+    return begin
+
+
+@pytest.fixture
+def tune(start) -> Callable[..., tuple[int, str, str]]:
+    """Calls `python -m tune …`; its exit status, and what it said."""
 
     def run(*arguments: str, **variables: str) -> tuple[int, str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-        environment = {**kept, "HOME": str(tmp_path), "RAY_AUTH_TOKEN": "another", **variables}
-        command = [sys.executable, "-m", "tune", *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
-        return done.returncode, done.stdout, done.stderr
+        process = start(*arguments, **variables)
+        out, err = process.communicate(timeout=120)
+        return process.returncode, out, err
 
     return run
 
@@ -107,6 +130,31 @@ def test_a_log_is_followed_through_lost_connections_and_nothing_is_said_twice(tu
         code, out, err = tune("logs", "-f", "quickstart", "--address", address)
     assert (code, out, err) == (2, "".join(PIECES), ""), "and it exits as the search did"
     assert dashboard.asked == 5
+
+
+def test_who_waits_for_an_end_and_is_interrupted_leaves_the_stopping_on(start):
+    dashboard = Dashboard()
+    with serving(dashboard.app) as address:
+        waiting = start("stop", "quickstart", RAY_API_SERVER_ADDRESS=address)
+        assert waiting.stderr.readline().startswith(
+            "stopping: running trials finish and save their epoch; Ctrl-C leaves"
+        )
+        waiting.send_signal(signal.SIGINT)
+        out, err = waiting.communicate(timeout=60)
+    assert (waiting.returncode, out, err) == (0, "", "it goes on stopping; see python -m tune jobs\n")
+    assert dashboard.stopped
+
+
+def test_who_follows_a_log_and_is_interrupted_leaves_the_search_on(start):
+    dashboard = Dashboard(breaks=[1] * 100)
+    with serving(dashboard.app) as address:
+        following = start("logs", "-f", "quickstart", RAY_API_SERVER_ADDRESS=address)
+        assert following.stdout.readline() == PIECES[0]
+        following.send_signal(signal.SIGINT)
+        out, err = following.communicate(timeout=60)
+    assert (following.returncode, out) == (130, "")
+    assert err == "the search goes on; to end it: python -m tune stop quickstart\n"
+    assert not dashboard.stopped
 
 
 def test_jobs_are_shown_as_lines_and_for_programs(tune):

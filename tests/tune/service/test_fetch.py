@@ -98,3 +98,17 @@ def test_an_output_that_cannot_be_written_is_an_error(bring, tmp_path):
 def test_a_name_cannot_lead_out_of_the_output(tmp_path):
     with pytest.raises(UserError, match="must be 1 to 200 printable characters without /"):
         fetch(None, "../x", "", tmp_path, print, checkpoints=False)
+
+
+def test_it_is_read_straight_from_an_object_store(there, tmp_path, server, s3_keys):
+    storage = server.uri(f"{tmp_path.name.replace('_', '-')}/x", options="&allow_bucket_creation=true")
+    open_storage(storage).make()
+    open_storage(storage).upload(there, "a b")
+    (there / "trials" / "00000" / "checkpoint_000001").mkdir(parents=True)
+    (there / "trials" / "00000" / "checkpoint_000001" / "checkpoint.ckpt").write_text("weights")
+    open_storage(storage).upload(there / "trials", "a b/trials")
+    before = contents(there)
+    fetch(None, "a b", storage, tmp_path / "here", print, checkpoints=True)
+    assert contents(tmp_path / "here" / "a b") == before
+    fetch(None, "a b", storage, tmp_path / "here", print, checkpoints=False)
+    assert set(before) - set(contents(tmp_path / "here" / "a b")) == {"trials/00000/checkpoint_000001/checkpoint.ckpt"}
