@@ -96,8 +96,8 @@ def connected(address: str | None, python: str | None = None, *, dashboard: str 
                 )
             else:
                 ray.init(address=address, runtime_env={"env_vars": _ENVIRONMENT}, **options)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        reason = first_line(error)
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError, ray.exceptions.AuthenticationError) as error:
+        reason = first_line(error).partition(". ")[0]
         if address is None:
             raise ResourcesError(
                 f"Ray cannot be started on this machine: {reason}; see /tmp/ray for its logs"
