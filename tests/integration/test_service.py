@@ -60,7 +60,7 @@ resources: {max_concurrent: 1}
 retrain: {epochs: 1, seeds: 0}
 """
 
-pytestmark = pytest.mark.xdist_group("service")
+pytestmark = [pytest.mark.xdist_group("service"), pytest.mark.timeout(600)]
 
 
 @dataclass
@@ -107,7 +107,7 @@ def tune(call, head) -> Callable[..., str]:
     """Calls `python -m tune …` against the cluster; gives what it printed."""
 
     def run(*arguments: object, code: int = 0, **variables: str) -> str:
-        done = call("tune", *arguments, RAY_API_SERVER_ADDRESS=head.url, **variables)
+        done = call("tune", *arguments, timeout=500, RAY_API_SERVER_ADDRESS=head.url, **variables)
         head.said += [done.out, done.err]
         assert done.code == code, done.err or done.out
         return str(done.out if code in (0, 143) else done.err)
