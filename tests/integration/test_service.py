@@ -204,11 +204,11 @@ def test_a_search_is_sent_followed_and_brought_back(tune, start, head, folder, j
 
 @pytest.mark.slow
 def test_two_searches_at_once_have_each_their_own_code_and_one_is_stopped_and_goes_on(start, tune, head, folder, jobs):
-    for name, size, seconds, trials in (("second", 5, 0.05, 40), ("first", 3, 0, 2)):
+    for name, size, seconds, trials in (("second", 5, 0.05, 400), ("first", 3, 0, 2)):
         own(folder, size, seconds, trials)
         assert tune("submit", "--space", "own.yaml", "--name", name).startswith(f"{name}\nnext:\n")
     following = start("tune", "logs", "-f", "second", RAY_API_SERVER_ADDRESS=head.url)
-    assert any(line.startswith("[1/40]") for line in following.process.stdout)
+    assert any(line.startswith("[1/400]") for line in following.process.stdout)
     following.kill(signal.SIGTERM)
     assert jobs("second")["state"] == "running"
     told = tune("stop", "second")
@@ -217,9 +217,9 @@ def test_two_searches_at_once_have_each_their_own_code_and_one_is_stopped_and_go
     assert "stopping: running trials finish and save their epoch" in log
     assert f"To go on:\n  python -m tune resume second --address {head.url}\n" in log
     assert tune("stop", "second") == "second does not run: it is stopped\n"
-    ended = len(re.findall(r"^\[\d+/40\]", log, re.MULTILINE))
+    ended = len(re.findall(r"^\[\d+/400\]", log, re.MULTILINE))
 
-    own(folder, 5, 0, 40)
+    own(folder, 5, 0, 400)
     tune("resume", "second", *sets(f"search.trials={ended + 1}"))
     log = tune("logs", "-f", "second")
     assert f"second: {ended + 1} trials, {ended} of them ended before, in 1 slot of 1 CPU" in log
