@@ -24,7 +24,7 @@ def test_the_quick_start_is_two_commands_the_second_of_which_runs_the_tests():
     assert second.endswith("pytest -n 2 -m 'not slow'")
 
 
-@pytest.mark.parametrize("package", ["cifar", "tune", "tune/report"])
+@pytest.mark.parametrize("package", ["cifar", "tune", "tune/report", "tune/service"])
 def test_the_tree_names_every_module_once(package):
     tree = README.split("## Layout")[1]
     section = re.search(rf"^{package}/.*?(?=^\w)", tree, re.MULTILINE | re.DOTALL)

@@ -6,9 +6,17 @@ from pathlib import Path
 import click
 
 from cifar.errors import UserError
-from tune.run import exit_status, on_a_cluster
+from tune.run import STORAGE, exit_status, on_a_cluster
 from tune.run import main as run_command
 from tune.serve import main as serve_command
+from tune.service.commands import (
+    fetch_command,
+    jobs_command,
+    logs_command,
+    resume_command,
+    stop_command,
+    submit_command,
+)
 from tune.session import Where, run
 from tune.status import STUDY, list_command, status_command
 
@@ -22,6 +30,8 @@ main.add_command(run_command, "run")
 main.add_command(serve_command, "serve")
 main.add_command(status_command)
 main.add_command(list_command)
+for command in (submit_command, jobs_command, logs_command, stop_command, resume_command, fetch_command):
+    main.add_command(command)
 
 
 @main.command()
@@ -95,7 +105,7 @@ def retrain(name: str, overrides: tuple[str, ...], devices: int | None, **where:
 @main.command()
 @click.argument("name")
 @click.argument("trial", type=click.IntRange(min=0), required=False)
-@click.option("--storage", default="experiments", show_default=True, help="Folder or URI of the experiments.")
+@STORAGE
 @STUDY
 def replay(name: str, trial: int | None, storage: str, study: str | None) -> None:
     """Train TRIAL of experiment NAME again from its record, the best one by default, and compare the curves.
@@ -118,7 +128,7 @@ def replay(name: str, trial: int | None, storage: str, study: str | None) -> Non
 @click.option("--reduction-factor", type=click.IntRange(min=2), help="One in so many trials passes a rung.")
 @click.option("--max-epochs", type=click.IntRange(min=1), help="Length of a full training.")
 @click.option("--mode", type=click.Choice(["stop", "promote"]), help="Of asha.")
-@click.option("--storage", default="experiments", show_default=True, help="Folder or URI of the experiments.")
+@STORAGE
 @STUDY
 @click.option("--json", "as_json", is_flag=True, help="Everything, trial by trial, as JSON.")
 def what_if_command(name: str, storage: str, study: str | None, as_json: bool, **settings: int | str | None) -> None:
@@ -145,7 +155,7 @@ def what_if_command(name: str, storage: str, study: str | None, as_json: bool, *
 @main.command("next")
 @click.argument("name")
 @click.option("--output", type=click.Path(path_type=Path), help="File to write.  [default: standard output]")
-@click.option("--storage", default="experiments", show_default=True, help="Folder or URI of the experiments.")
+@STORAGE
 @STUDY
 def next_command(name: str, output: Path | None, storage: str, study: str | None) -> None:
     """Write the experiment that might come after NAME: its file, what its trials say against it changed and marked."""
@@ -170,7 +180,7 @@ def next_command(name: str, output: Path | None, storage: str, study: str | None
 
 @main.command()
 @click.argument("names", nargs=-1, required=True, metavar="NAME [NAME ...]")
-@click.option("--storage", default="experiments", show_default=True, help="Folder or URI of the experiments.")
+@STORAGE
 @STUDY
 @click.option(
     "--output",
@@ -190,7 +200,7 @@ def report(names: tuple[str, ...], storage: str, study: str | None, output: Path
 
 @main.command()
 @click.argument("name")
-@click.option("--storage", default="experiments", show_default=True, help="Folder or URI of the experiments.")
+@STORAGE
 @STUDY
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all.")
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0 for a free one.")

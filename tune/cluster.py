@@ -13,6 +13,7 @@ from typing import Any
 from cifar.errors import first_line
 from tune.errors import ResourcesError, StorageError
 from tune.interrupts import kept, unheard
+from tune.loopback import is_loopback
 from tune.sections import ResourcesConfig
 from tune.storage import Storage, probe
 
@@ -63,10 +64,10 @@ class Share:
 
 
 @contextmanager
-def connected(address: str | None, python: str | None = None, *, dashboard: bool = False) -> Iterator[list[Node]]:
+def connected(address: str | None, python: str | None = None, *, dashboard: str | None = None) -> Iterator[list[Node]]:
     """A Ray cluster, started on this machine unless `address` names one; its nodes. Left or stopped at the end.
 
-    python: what one that is started here runs in Python's place. dashboard: whether it has Ray's.
+    python: what one that is started here runs in Python's place. dashboard: where Ray's listens, if it has one.
 
     Raises ResourcesError if none answers at `address`.
     """
@@ -84,11 +85,18 @@ def connected(address: str | None, python: str | None = None, *, dashboard: bool
                 runtime_env = {"py_executable": python} if python else None
                 # None: with one, but not at the price of the cluster if that cannot be started
                 shown = None if dashboard else False
-                ray.init(address="local", include_dashboard=shown, runtime_env=runtime_env, **options)
+                host = dashboard or "127.0.0.1"
+                ray.init(
+                    address="local",
+                    include_dashboard=shown,
+                    dashboard_host=host,
+                    runtime_env=runtime_env,
+                    **options,
+                )
             else:
                 ray.init(address=address, runtime_env={"env_vars": _ENVIRONMENT}, **options)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        reason = first_line(error)
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError, ray.exceptions.AuthenticationError) as error:
+        reason = first_line(error).partition(". ")[0]
         if address is None:
             raise ResourcesError(
                 f"Ray cannot be started on this machine: {reason}; see /tmp/ray for its logs"
@@ -101,15 +109,23 @@ def connected(address: str | None, python: str | None = None, *, dashboard: bool
             ray.shutdown()
 
 
-def dashboard_line(*, joined: bool) -> str:
-    """Where the dashboard of the cluster that is connected is, in a line for the user; empty where one has none."""
+def dashboard_line(*, joined: bool, host: str = "127.0.0.1") -> str:
+    """Where the dashboard of the cluster that is connected is, in a line for the user; empty where one has none.
+
+    host: where it listens, if it was started here. With a warning where others reach it, and it wants no token.
+    """
     from ray._private.worker import get_dashboard_url
 
     url = get_dashboard_url()
     if not url:
         return "" if joined else "Ray's dashboard is off; --dashboard turns it on"
-    token = "; its token: ray get-auth-token" if os.environ.get("RAY_AUTH_MODE", "").lower() == "token" else ""
-    return f"Ray's dashboard: http://{url}{token}"
+    if os.environ.get("RAY_AUTH_MODE", "").lower() == "token":
+        return f"Ray's dashboard: http://{url}; its token: ray get-auth-token"
+    line = f"Ray's dashboard: http://{url}"
+    if joined or is_loopback(host):
+        return line
+    warning = f"warning: it listens on {host} and wants no token, so whoever reaches it can run code on this machine"
+    return f"{line}\n{warning}; set RAY_AUTH_MODE=token, or leave --dashboard-host out"
 
 
 def _check_listening(address: str) -> None:

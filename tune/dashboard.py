@@ -14,6 +14,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 import click
 
 from cifar.errors import UserError
+from tune.loopback import is_loopback
 
 if TYPE_CHECKING:
     from tune.study_storage import Read
@@ -56,6 +57,8 @@ def dashboard(name: str, storage: str, study: str | None, host: str, port: int) 
             click.echo(f"a copy of the study as it is now in {copied}; begin again for a later one")
         at = f"[{host}]" if ":" in host else host
         page = f"http://{at}:{server.server_port}/dashboard/studies/{read.study._study_id}"
+        if not is_loopback(host):
+            click.echo(f"warning: it listens on {host} and asks for no password: who reaches it sees it", err=True)
         with suppress(KeyboardInterrupt):
             click.echo(f"ready: {page}; Ctrl-C ends it")
             server.serve_forever()

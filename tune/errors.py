@@ -6,7 +6,9 @@ cifar.errors.UserError      exit status 2
 │   ├── NameTakenError      an experiment of that name exists, or is being run
 │   └── ResumeError         an experiment cannot go on as it is asked to
 ├── LedgerError             the test set was read before, or the ledger of its readings is broken
-└── ResourcesError          the cluster has not what a trial asks for, or cannot be reached
+├── ResourcesError          the cluster has not what a trial asks for, or cannot be reached
+└── ClusterError            jobs of a cluster: it refuses, or has no such job
+    └── LostError           it does not answer, for now
 FailedError                 exit status 1, since the fault may be ours
 ├── SearchFailedError       no trial gave a value
 └── RetrainFailedError      the winner stands, the model was not made
@@ -45,6 +47,14 @@ class LedgerError(UserError):
 
 class ResourcesError(UserError):
     """The cluster has not what a trial asks for, or cannot be reached."""
+
+
+class ClusterError(UserError):
+    """The cluster that jobs are sent to refuses, is none, or has no such job."""
+
+
+class LostError(ClusterError):
+    """The cluster that jobs are sent to does not answer, for now."""
 
 
 class FailedError(Exception):

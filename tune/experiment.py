@@ -32,6 +32,8 @@ from tune.storage import Storage, open_storage, probe
 from tune.trials import TRIALS
 
 _LOCAL = (TRIALS, "wandb")  # of a working copy, what is not in the object store
+# What a job on a cluster is told by the machine that it was sent from.
+SENT_BY, COMMIT = "CIFAR_SENT_BY", "CIFAR_GIT_COMMIT"
 _PACKAGES = ("cifar-tune", "lightning", "optuna", "ray", "torch", "torchmetrics", "torchvision", "wandb")
 
 
@@ -296,7 +298,12 @@ def processor() -> str:
 
 
 def git_commit() -> str:
-    """The commit of the working directory, marked where there are changes; empty outside a checkout."""
+    """The commit of the working directory, marked where there are changes; empty outside a checkout.
+
+    Of a job's, which is no checkout, that of the folder it was sent from.
+    """
+    if COMMIT in os.environ:
+        return os.environ[COMMIT]
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
@@ -307,17 +314,21 @@ def git_commit() -> str:
 def command_line(*, resume: bool = False) -> str:
     """How this process was called, as a line that can be pasted into a shell; or what resumes it.
 
-    The password of a database is left out.
+    The password of a database is left out. Of a job on a cluster it is the call that sent it.
     """
     module = Path(sys.argv[0]).stem
     arguments = [_without_password(argument) for argument in sys.argv[1:]]
     command = shlex.join(["python", "-m", "tune" if module == "__main__" else f"tune.{module}", *arguments])
+    command = os.environ.get(SENT_BY, command)
     return resuming(command) if resume else command
 
 
 def resuming(command: str) -> str:
     """What goes on with the search that `command` ran; of `retry` and `retrain` the same again."""
     words = shlex.split(command)
+    if words[2:4] == ["tune", "submit"]:
+        at = [part for flag in ("--name", "--address") if flag in words for part in words[words.index(flag) :][:2]]
+        return shlex.join(["python", "-m", "tune", "resume", *at[1:]])
     searches = words[2:3] == ["tune.run"] or words[2:4] == ["tune", "run"]
     return shlex.join([*words, "--resume"] if searches and "--resume" not in words else words)
 

@@ -14,12 +14,24 @@ from tune.session import Where, run
 if TYPE_CHECKING:
     from tune.spec import Experiment
 
+STORAGE = click.option(
+    "--storage",
+    envvar="CIFAR_STORAGE",
+    default="experiments",
+    help="Folder or URI of the experiments.  [default: CIFAR_STORAGE, or else experiments]",
+)
 _OPTIONS = (
-    click.option("--storage", default="experiments", show_default=True, help="Folder or URI of the experiments."),
+    STORAGE,
     click.option("--address", help="Ray cluster to join, as in head:6379.  [default: one on this machine]"),
     click.option("--study", metavar="URL", help="Database of the study.  [default: a file of the experiment]"),
     click.option(
         "--dashboard/--no-dashboard", help="Whether a cluster on this machine has Ray's dashboard.  [default: no]"
+    ),
+    click.option(
+        "--dashboard-host",
+        default=Where.dashboard_host,
+        show_default=True,
+        help="Address that it listens on; 0.0.0.0 for all.",
     ),
     click.option("--again", is_flag=True, help="Read the test set again, where a new winner needs it; it is marked."),
 )
@@ -33,14 +45,19 @@ def on_a_cluster(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--space", "file", required=True, type=click.Path(path_type=Path), help="Experiment file (YAML).")
+@click.option(
+    "--space",
+    "file",
+    type=click.Path(path_type=Path),
+    help="Experiment file (YAML); not needed with --resume, as what the experiment began with is known.",
+)
 @click.option("--set", "overrides", multiple=True, metavar="SECTION.NAME=VALUE", help="Override a field; repeatable.")
 @click.option("--name", help="Name of the experiment.  [default: the file's, without .yaml]")
 @on_a_cluster
 @click.option("--resume", is_flag=True, help="Go on with the experiment of that name; more trials extend it.")
 @click.option("--dry-run", is_flag=True, help="Show the resolved experiment and what it will cost; start nothing.")
 def main(
-    file: Path, overrides: tuple[str, ...], name: str | None, resume: bool, dry_run: bool, **where: str | None
+    file: Path | None, overrides: tuple[str, ...], name: str | None, resume: bool, dry_run: bool, **where: str | None
 ) -> None:
     """Search hyperparameters, retrain the winner, evaluate it once on the test set.
 
@@ -48,8 +65,11 @@ def main(
     in the call, the file, the data or the storage; 1 every trial failed, or a fault of ours; 130 or 143 interrupted,
     to be resumed.
     """
+    if file is None and (dry_run or not (resume and name)):
+        raise click.UsageError("--space FILE is missing; only --resume --name NAME goes on without it")
     with exit_status():
         if dry_run:
+            assert file is not None
             _show_plan(file, overrides)
         else:
             run(file, overrides, name, Where(**where), "resume" if resume else "new")  # type: ignore[arg-type]

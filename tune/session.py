@@ -32,6 +32,7 @@ class Where:
     study: str | None = None
     again: bool = False
     dashboard: bool = False
+    dashboard_host: str = "127.0.0.1"
 
     @property
     def elsewhere(self) -> bool:
@@ -120,10 +121,11 @@ def _on_cluster(job: Job, python: str | None, console: "Console") -> "tuple[Expe
     from tune.capacity import with_room
     from tune.interrupts import resumable
 
+    shown = job.where.dashboard_host if job.where.dashboard else None
     # around the cluster's end, too: the second of two signals may come then
     with (
         resumable(begun=job.mode != "new") as work,
-        cluster.connected(job.where.address, python, dashboard=job.where.dashboard) as nodes,
+        cluster.connected(job.where.address, python, dashboard=shown) as nodes,
     ):
         nodes = with_room(job.experiment.resources, nodes, job.experiment.trainer.accelerator, _saying(console))
         job, share = _begun(job, nodes)

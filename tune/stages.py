@@ -78,7 +78,7 @@ class Stages:
     @property
     def _dashboard(self) -> str:
         """Where Ray's dashboard is, in a line."""
-        return cluster.dashboard_line(joined=self.job.where.address is not None)
+        return cluster.dashboard_line(joined=self.job.where.address is not None, host=self.job.where.dashboard_host)
 
     def _opening(self, ended: int) -> str:
         """What is going to be searched, where, and how to look on meanwhile."""

@@ -5,21 +5,20 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tune.run import exit_status
+from tune.run import STORAGE, exit_status
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 _WATCHED_S = 2.0
 _LINES_S = 60.0  # where there is no terminal
-_STORAGE = click.option("--storage", default="experiments", show_default=True, help="Folder or URI of the experiments.")
 STUDY = click.option("--study", metavar="URL", help="Database of the study, where it is behind a password.")
 _JSON = click.option("--json", "as_json", is_flag=True, help="The same figures for programs.")
 
 
 @click.command("status")
 @click.argument("name", required=False)
-@_STORAGE
+@STORAGE
 @STUDY
 @_JSON
 @click.option("--watch", is_flag=True, help="Show it again every few seconds until it runs no more.")
@@ -50,7 +49,7 @@ def status_command(name: str | None, storage: str, study: str | None, as_json: b
 
 
 @click.command("list")
-@_STORAGE
+@STORAGE
 @_JSON
 def list_command(storage: str, as_json: bool) -> None:
     """Show all experiments: state, trials, best value, test accuracy, time."""

@@ -173,9 +173,9 @@ def open_storage(where: str) -> Storage:
             raise storage_error(where, "is on another host; write three slashes, as in file:///data")
         return _folder(where, unquote(slash + path))
     try:
-        return Storage(_redacted(where), _connected(where, True)[1].rstrip("/"), None, where)
+        return Storage(redacted(where), _connected(where, True)[1].rstrip("/"), None, where)
     except Exception as error:
-        raise complaint(where, _redacted(where), error) from None
+        raise complaint(where, redacted(where), error) from None
 
 
 def probe(storage: Storage) -> None:
@@ -319,7 +319,7 @@ def _s3_options(where: str) -> tuple[dict[str, Any], str]:
     return options, "/".join([bucket, *path])
 
 
-def _redacted(where: str) -> str:
+def redacted(where: str) -> str:
     """`where` without names and passwords, nor the values of options that are not known to be harmless."""
     shown = re.sub(r"^([^:/?]+://)(?:[^/?]*:.*@|[^/?]*@)", r"\1", where)
     path, mark, query = shown.partition("?")

@@ -1,6 +1,6 @@
 import pytest
 
-from tune.cluster import Node, Share, check_devices, share
+from tune.cluster import Node, Share, check_devices, dashboard_line, share
 from tune.errors import ResourcesError
 from tune.sections import ResourcesConfig
 
@@ -128,3 +128,24 @@ def test_processes_that_train_together_stay_within_the_searchs_share():
         "retrain.devices: got 4, with a GPU each, and resources.max_gpus is 2; lower it, as in --set retrain.devices=2"
     )
     check_devices(2, taken, nodes, of(max_gpus=2))
+
+
+@pytest.mark.parametrize(
+    ("mode", "host", "joined", "told"),
+    [
+        ("token", "0.0.0.0", False, "; its token: ray get-auth-token"),
+        ("disabled", "127.0.0.1", False, ""),
+        ("disabled", "0.0.0.0", True, ""),
+        (
+            "disabled",
+            "0.0.0.0",
+            False,
+            "\nwarning: it listens on 0.0.0.0 and wants no token, so whoever reaches it can run code on this machine; "
+            "set RAY_AUTH_MODE=token, or leave --dashboard-host out",
+        ),
+    ],
+)
+def test_a_dashboard_that_others_reach_without_a_token_brings_a_warning(monkeypatch, mode, host, joined, told):
+    monkeypatch.setattr("ray._private.worker.get_dashboard_url", lambda: "here:8265")
+    monkeypatch.setenv("RAY_AUTH_MODE", mode)
+    assert dashboard_line(joined=joined, host=host) == f"Ray's dashboard: http://here:8265{told}"

@@ -99,3 +99,19 @@ def test_what_is_not_there_is_said_in_a_line(begun, storage):
         done = CliRunner().invoke(main, ["dashboard", *arguments, "--storage", str(storage)])
         assert done.exit_code == 2
         assert re.fullmatch(line, done.stderr)
+
+
+def test_an_address_that_others_reach_brings_a_warning(begun, storage):
+    begun("one", "search.sampler=random").run(steps=1)
+    command = [sys.executable, "-m", "tune", "dashboard", "one", "--storage", str(storage), "--port", "0"]
+    process = subprocess.Popen(
+        [*command, "--host", "0.0.0.0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert process.stdout.readline().startswith("ready: http://0.0.0.0:")
+    process.send_signal(signal.SIGINT)
+    warning = "warning: it listens on 0.0.0.0 and asks for no password: who reaches it sees it\n"
+    assert process.communicate(timeout=30) == ("", warning)

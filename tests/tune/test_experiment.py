@@ -276,3 +276,12 @@ def test_litter_of_another_process_is_not_touched(tmp_path):
     other.write_text("theirs")
     write_text(tmp_path / "report.html", "mine")
     assert other.read_text() == "theirs"
+
+
+def test_a_job_knows_the_call_and_the_commit_that_it_was_sent_from(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CIFAR_SENT_BY", "python -m tune submit --space s.yaml --name 'a b' --address http://head:8265")
+    monkeypatch.setenv("CIFAR_GIT_COMMIT", "0123abc-dirty")
+    assert command_line().startswith("python -m tune submit ")
+    assert command_line(resume=True) == "python -m tune resume 'a b' --address http://head:8265"
+    assert git_commit() == "0123abc-dirty"

@@ -223,3 +223,17 @@ def test_a_misspelt_option_suggests_the_right_one(run):
     result = run("--spce", SPACES / "quickstart.yaml")
     assert result.exit_code == 2
     assert "'--space'" in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [(), ("--resume",), ("--name", "x"), ("--resume", "--name", "x", "--dry-run")])
+def test_only_what_began_goes_on_without_an_experiment_file(run, arguments):
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert "--space FILE is missing; only --resume --name NAME goes on without it" in result.stderr
+
+
+def test_the_storage_may_come_from_the_environment(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("CIFAR_STORAGE", str(tmp_path / "kept"))
+    result = run("--resume", "--name", "x")
+    assert result.exit_code == 2
+    assert f"there is no experiment x in {tmp_path / 'kept'}" in result.stderr

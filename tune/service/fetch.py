@@ -1,0 +1,99 @@
+"""An experiment of a cluster's, brought here: straight from an object store, or through a job's log."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory, TemporaryFile
+from typing import Any
+
+from cifar.errors import UserError, first_line
+from tune.errors import StorageError
+from tune.experiment import check_name
+from tune.service import package
+from tune.service.client import Cluster
+from tune.service.code import staged
+from tune.service.sessions import entrypoint
+from tune.storage import open_storage
+
+Say = Callable[[str], None]
+
+
+def fetch(cluster: Cluster, name: str, storage: str, output: Path, say: Say, *, checkpoints: bool) -> Path:
+    """Brings the experiment `name` to output/name, whole or not at all; an older copy of it makes room.
+
+    storage: where the cluster keeps it; empty for what the cluster's environment says. Raises UserError if another
+    experiment is there, or it cannot be had.
+    """
+    check_name(name)
+    target = output / name
+    before = _identity(target) if target.exists() else None
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".fetch-", dir=output) as folder:
+            new = Path(folder) / "new"
+            new.mkdir()
+            if not (storage and _from_store(name, storage, new, say, checkpoints=checkpoints)):
+                _through_job(cluster, name, storage, new, say, checkpoints=checkpoints)
+            if before is not None and _identity(new) != before:
+                raise UserError(f"fetch: {target} is another experiment of that name; choose another --output")
+            _take_place(new, target, Path(folder) / "old")
+    except OSError as error:
+        raise UserError(f"--output {output}: {error.strerror or error}; choose a folder that can be written") from None
+    return target
+
+
+def _identity(folder: Path) -> tuple[Any, ...]:
+    """What stays the same of an experiment as long as it goes on. Raises UserError if it is none."""
+    from tune import yaml_file
+    from tune.spec import RECORD
+
+    file = folder / "experiment.yaml"
+    if not file.is_file():
+        raise UserError(f"fetch: {folder} is there, and is no experiment; choose another --output")
+    record = yaml_file.read(file)[0].get(RECORD, {})
+    return record.get("started"), record.get("command"), record.get("data_fingerprint")
+
+
+def _take_place(new: Path, target: Path, old: Path) -> None:
+    if target.exists():
+        target.rename(old)
+    try:
+        new.rename(target)
+    except OSError:
+        if old.exists():
+            old.rename(target)
+        raise
+
+
+def _from_store(name: str, storage: str, new: Path, say: Say, *, checkpoints: bool) -> bool:
+    """Whether it could be read from here."""
+    if "://" not in storage:
+        return False
+    try:
+        place = open_storage(storage).child(name)
+        if not place.exists("experiment.yaml"):
+            say(f"{place.uri} is not seen from here; asking the cluster")
+            return False
+        for file, _ in package.chosen(place, checkpoints=checkpoints):
+            (new / file).parent.mkdir(parents=True, exist_ok=True)
+            place.download(file, new / file)
+    except (StorageError, OSError) as error:
+        say(f"{first_line(error)}; asking the cluster")
+        shutil.rmtree(new)
+        new.mkdir()
+        return False
+    return True
+
+
+def _through_job(cluster: Cluster, name: str, storage: str, new: Path, say: Say, *, checkpoints: bool) -> None:
+    words = ["tune.service.pack", name, *(["--checkpoints"] if checkpoints else [])]
+    with staged(None, new) as code, TemporaryFile() as packed:
+        job = cluster.submit(entrypoint(words, storage), {"experiment": f"fetch {name}"}, code)
+        say(f"{name} comes through the job {job}")
+        try:
+            package.read(cluster.follow(job), packed)
+        finally:
+            cluster.stop(job)
+            cluster.forget(job)
+        packed.seek(0)
+        package.extract(packed, new)
