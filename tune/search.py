@@ -4,7 +4,9 @@ import math
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import ray
 from ray import cloudpickle
 from ray import tune as ray_tune
 from ray.exceptions import RayActorError
-from ray.tune import PlacementGroupFactory
+from ray.tune import PlacementGroupFactory, registry
 from ray.tune.experiment import Trial as RayTrial
 
 from cifar.errors import UserError
@@ -169,7 +171,9 @@ def search(
                 limit = f": {conductor.over}; to go on, raise that too" if conductor.over else ""
                 progress.say(f"nothing is left to train{limit}")
             else:
-                _tuner(experiment, images, directory, share, tracking, recorder, trainable).fit()
+                tuner = _tuner(experiment, images, directory, share, tracking, recorder, trainable)
+                with _asked_once():
+                    tuner.fit()
     except Exception:  # Ray trips over its own files where the storage is full or gone; that is told below
         conductor.interrupt()  # so that nothing is taken for ended
         if conductor.trouble is None:
@@ -195,6 +199,17 @@ def _skip_wandb() -> None:
         import ray.air.integrations.wandb  # noqa: F401
 
         del sys.modules["wandb"]
+
+
+@contextmanager
+def _asked_once() -> Iterator[None]:
+    """Ray Tune asks the cluster three times a trial for what trains it, and waits; it is the same in all of a search."""
+    known: Any = registry._global_registry
+    known.contains, known.get = cache(known.contains), cache(known.get)
+    try:
+        yield
+    finally:
+        del known.contains, known.get
 
 
 def _tuner(
