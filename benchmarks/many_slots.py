@@ -1,11 +1,11 @@
 """What share of 64 slots trains, with trials of 2 s: ours against bare Ray Tune with OptunaSearch, ASHA, reused actors.
 
 The slots are simulated: Ray is told that this machine has 64 CPUs, and a trial sleeps. An epoch is a second and a
-report; ASHA compares after 1 and 2 epochs and lets half go on, 4 are all, so that a trial takes 2 s in the mean. Trials
-note when each epoch began. A slot is busy for the second that an epoch is to last, and not for what a late wake-up adds.
-Steady: from the moment when every slot has had a trial to that when the last trial began. Ours searches as it comes, with
-its Gaussian process and its forked processes; both stop by ASHA, none saves anything. Driver, workers, Ray: processor
-time of each in the whole search, Ray's start left out.
+report; ASHA compares after 1 and 2 epochs and lets half go on, 4 are all: a trial takes 2 s in the mean. A slot is busy
+for the second that an epoch is to last, and not for what a late wake-up adds. The share is that of the steady state, from
+when every slot has had a trial to when the last trial begins; and that of the whole, from the first trial to the last
+one's end. Ours searches as it comes, with its Gaussian process and forked processes; the peer is told that 64 trials may
+run at once, else it begins one process at a time. Both stop by ASHA, none saves anything.
 """
 
 import json
@@ -169,7 +169,7 @@ def measure(kind: str, trials: int) -> dict[str, Any]:
             if kind == "ours":
                 journal = ours(trials, folder, sleeping, SLOTS, RUNGS).stat().st_size
             else:
-                peer(trials, folder, peer_sleeping, RUNGS)
+                peer(trials, folder, peer_sleeping, SLOTS, RUNGS)
             seconds, since = time.monotonic() - began, meter.since()
         told = {"trials": trials, "seconds": seconds, **shares(notes, since[0] if since else None)}
     if since and told["steady_trials"]:
@@ -193,13 +193,40 @@ def measured(kind: str, trials: int) -> dict[str, Any]:
 @click.command(help=__doc__)
 @click.option("--repeats", default=1, show_default=True, help="Searches of each kind, in turns.")
 @click.option("--trials", default=1280, show_default=True)
-@click.option("--quick", is_flag=True, help="192 trials of ours, once; writes nothing.")
+@click.option("--quick", is_flag=True, help="192 trials, ours only; writes nothing.")
 @click.option("--kind", type=click.Choice(["ours", "peer"]), help="One search, here.")
 @click.option("--out", type=click.Path(path_type=Path), default=ROOT / "benchmarks/results/many_slots.json")
 def main(repeats: int, trials: int, quick: bool, kind: str | None, out: Path) -> None:
     if kind:
         click.echo(json.dumps(measure(kind, trials)))
         return
+    repeats, trials = (1, 192) if quick else (repeats, trials)
+    runs: dict[str, list[dict[str, Any]]] = {"ours": []} if quick else {"ours": [], "peer": []}
+    for _ in range(repeats):
+        for name, told in runs.items():
+            told.append(measured(name, trials))
+    for name, each in runs.items():
+        tell(name, each)
+    click.echo(hardware())
+    if not quick:
+        write(out, {"slots": SLOTS, "epoch_s": EPOCH_S, "rungs": RUNGS, "runs": runs})
+
+
+def tell(name: str, runs: list[dict[str, Any]]) -> None:
+    """A kind's figures."""
+
+    def of(key: str) -> str:
+        return spread([run[key] for run in runs if run[key] is not None] or [float("nan")])
+
+    click.echo(f"{name:5} busy {of('busy')} when steady, {of('busy_whole')} in the whole; {of('seconds')} s")
+    click.echo(
+        f"      idle before a trial {of('gap_before_trial_ms')} ms, before an epoch {of('gap_within_trial_ms')} ms"
+    )
+    for part in ("driver", "workers", "ray"):
+        spent = [run["cpu_ms_a_trial"][part] for run in runs if "cpu_ms_a_trial" in run]
+        click.echo(f"      {part}: {spread(spent or [float('nan')])} ms of processor time a trial")
+    if name == "ours":
+        click.echo(f"      a proposal {of('proposal_ms')} ms; the journal {of('journal_bytes')} bytes")
 
 
 if __name__ == "__main__":

@@ -89,7 +89,11 @@ def peer_nothing(config: dict[str, Any]) -> None:
 
 
 def peer(
-    trials: int, folder: Path, trainable: Callable[..., None] = peer_nothing, rungs: dict[str, int] = RUNGS
+    trials: int,
+    folder: Path,
+    trainable: Callable[..., None] = peer_nothing,
+    slots: int | None = None,
+    rungs: dict[str, int] = RUNGS,
 ) -> None:
     """The same of bare Ray Tune."""
     from ray.tune.schedulers import ASHAScheduler
@@ -109,6 +113,7 @@ def peer(
             max_t=rungs["max_epochs"], grace_period=rungs["grace_period"], reduction_factor=rungs["reduction_factor"]
         ),
         num_samples=trials,
+        max_concurrent_trials=slots,
         reuse_actors=True,
     )
     with_cpu = ray_tune.with_resources(trainable, {"cpu": 1})

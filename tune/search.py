@@ -203,7 +203,7 @@ def _skip_wandb() -> None:
 
 @contextmanager
 def _asked_once() -> Iterator[None]:
-    """Ray Tune asks the cluster three times a trial for what trains it, and waits; it is the same in all of a search."""
+    """Ray Tune asks the cluster three times a trial for what trains it, and waits; of one search it is the same."""
     known: Any = registry._global_registry
     known.contains, known.get = cache(known.contains), cache(known.get)
     try:
