@@ -2,10 +2,10 @@
 
 The slots are simulated: Ray is told that this machine has 64 CPUs, and a trial sleeps. An epoch is a second and a
 report; ASHA compares after 1 and 2 epochs and lets half go on, 4 are all: a trial takes 2 s in the mean. A slot is busy
-for the second that an epoch is to last, and not for what a late wake-up adds. The share is that of the steady state, from
-when every slot has had a trial to when the last trial begins; and that of the whole, from the first trial to the last
-one's end. Ours searches as it comes, with its Gaussian process and forked processes; the peer is told that 64 trials may
-run at once, else it begins one process at a time. Both stop by ASHA, none saves anything.
+for the second that an epoch is to last, and not for what a late wake-up adds. The share is that of the steady state,
+from when every slot has had a trial to when the last trial begins, and that of the whole, from the first trial to the
+last one's end. Ours searches as it comes, with its Gaussian process and forked processes; the peer is told that 64
+trials may run at once, else it begins one process at a time. Both stop by ASHA, none saves anything.
 """
 
 import json
