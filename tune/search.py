@@ -38,6 +38,7 @@ from tune.trainable import TrialTask, train_trial
 from tune.trials import Trial
 
 _PUBLISHED_EVERY_S = 5.0
+_UPLOADS = 0.02  # of the driver's time at most
 _ENDLESS = 10**9  # the conductor says when it is enough
 
 
@@ -66,7 +67,7 @@ class Recorder(ray_tune.Callback):
     def __init__(self, conductor: Conductor, directory: ExperimentDir, metrics: Metrics, *, shares_gpu: bool) -> None:
         self.conductor, self.directory, self.shares_gpu = conductor, directory, shares_gpu
         self.metrics = metrics
-        self._published = time.monotonic()
+        self._publish_at = time.monotonic() + _PUBLISHED_EVERY_S
 
     def __getstate__(self) -> dict[str, Any]:
         """Ray Tune pickles its parts to restore a search; ours goes on from the study."""
@@ -75,7 +76,7 @@ class Recorder(ray_tune.Callback):
     def on_step_begin(self, iteration: int, trials: list[RayTrial], **info: Any) -> None:
         """Every tenth of a second or so."""
         self.metrics.publish()
-        if time.monotonic() - self._published > _PUBLISHED_EVERY_S:
+        if time.monotonic() > self._publish_at:
             self.publish()
         for number in self.conductor.overdue():
             for trial in trials:
@@ -83,12 +84,14 @@ class Recorder(ray_tune.Callback):
                     ray.kill(trial.temporary_state.ray_actor)
 
     def publish(self) -> None:
-        """Uploads the study, where the experiment directory is on an object store."""
+        """Uploads the study, where the experiment directory is on an object store; a large one less often."""
+        began = time.monotonic()
         try:
             self.directory.publish(self.directory.journal)
         except OSError as error:
             self.conductor.trouble = self.conductor.trouble or error
-        self._published = time.monotonic()
+        ended = time.monotonic()
+        self._publish_at = ended + max(_PUBLISHED_EVERY_S, (ended - began) / _UPLOADS)
 
     def on_trial_start(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
         """A trial got a slot."""
