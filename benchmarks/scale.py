@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from ray import tune as ray_tune
 from tune import cluster
 
 REPORTS, SLOTS = 9, 2
+RUNGS = {"max_epochs": REPORTS, "grace_period": 1, "reduction_factor": 3}
 
 
 def value(rate: float, epoch: int) -> float:
@@ -37,7 +39,14 @@ def nothing(config: dict[str, Any], task: Any) -> None:
         ray_tune.report({"epoch": epoch, "val_accuracy": value(config["hparams"]["dropout"], epoch)})
 
 
-def ours(trials: int, folder: Path) -> None:
+def ours(
+    trials: int,
+    folder: Path,
+    trainable: Callable[..., None] = nothing,
+    slots: int = SLOTS,
+    rungs: dict[str, int] = RUNGS,
+) -> Path:
+    """A search of ours, of which nothing is told to W&B; its journal."""
     from rich.console import Console
 
     from tune import experiment as experiments
@@ -54,23 +63,23 @@ def ours(trials: int, folder: Path) -> None:
         "weight_decay": {"type": "float", "lower": 1e-6, "upper": 1e-2, "log": True},
         "translate": {"type": "int", "lower": 0, "upper": 8},
     }
-    scheduler = {"type": "asha", "mode": "stop", "max_epochs": REPORTS, "grace_period": 1, "reduction_factor": 3}
     plan = {
         "data": {"source": "digits"},
         "space": space,
         "search": {"trials": trials},
-        "scheduler": scheduler,
+        "scheduler": {"type": "asha", "mode": "stop", **rungs},
     }
     file.write_text(json.dumps(plan))
     experiment = spec.load(file)
     directory = experiments.reserve(str(folder / "experiments"), "scale")
     experiments.begin(directory, experiment, "benchmark", "", None, "")
     record, _ = open_study(experiment, directory, str(folder), None, "", resume=False)
-    share = cluster.Share(1, 0, SLOTS)
+    share = cluster.Share(1, 0, slots)
     off = Tracking("", "", None, "")
-    with Progress(experiment, SLOTS, Console(file=Path(os.devnull).open("w"))) as progress:
-        done, _ = search(experiment, ray.put(None), directory, record, share, off, progress, nothing)
+    with Progress(experiment, slots, Console(file=Path(os.devnull).open("w"))) as progress:
+        done, _ = search(experiment, ray.put(None), directory, record, share, off, progress, trainable)
     assert len(done) == trials, f"{len(done)} of {trials} trials"
+    return directory.journal
 
 
 def peer_nothing(config: dict[str, Any]) -> None:
@@ -79,7 +88,14 @@ def peer_nothing(config: dict[str, Any]) -> None:
         ray_tune.report({"val_accuracy": value(config["dropout"], epoch)})
 
 
-def peer(trials: int, folder: Path) -> None:
+def peer(
+    trials: int,
+    folder: Path,
+    trainable: Callable[..., None] = peer_nothing,
+    slots: int | None = None,
+    rungs: dict[str, int] = RUNGS,
+) -> None:
+    """The same of bare Ray Tune."""
     from ray.tune.schedulers import ASHAScheduler
     from ray.tune.search.optuna import OptunaSearch
 
@@ -93,13 +109,16 @@ def peer(trials: int, folder: Path) -> None:
         metric="val_accuracy",
         mode="max",
         search_alg=OptunaSearch(),
-        scheduler=ASHAScheduler(max_t=REPORTS, grace_period=1, reduction_factor=3),
+        scheduler=ASHAScheduler(
+            max_t=rungs["max_epochs"], grace_period=rungs["grace_period"], reduction_factor=rungs["reduction_factor"]
+        ),
         num_samples=trials,
+        max_concurrent_trials=slots,
         reuse_actors=True,
     )
-    trainable = ray_tune.with_resources(peer_nothing, {"cpu": 1})
+    with_cpu = ray_tune.with_resources(trainable, {"cpu": 1})
     run_config = ray_tune.RunConfig(storage_path=str(folder), verbose=0)
-    results = ray_tune.Tuner(trainable, param_space=space, tune_config=config, run_config=run_config).fit()
+    results = ray_tune.Tuner(with_cpu, param_space=space, tune_config=config, run_config=run_config).fit()
     assert len(results) == trials, f"{len(results)} of {trials} trials"
 
 

@@ -36,8 +36,8 @@ def value(rate: float, epoch: int) -> float:
     return height * (1 - math.exp(-epoch / 4)) + 0.05 * random.Random(f"{rate} {epoch}").random()
 
 
-def played(folder: Path, trials: int) -> None:
-    """Leaves an experiment `views` that is over, with no model."""
+def played(folder: Path, trials: int, url: str | None = None) -> None:
+    """Leaves an experiment `views` that is over, with no model. url: the study's database, if it is in one."""
     from tune import experiment as experiments
     from tune import spec
     from tune.conductor import Conductor
@@ -46,7 +46,7 @@ def played(folder: Path, trials: int) -> None:
     experiment = replace(spec.load(SPACE, [*SETTINGS, f"search.trials={trials}"]), name="views")
     directory = experiments.reserve(str(folder), "views")
     experiments.begin(directory, experiment, "python -m tune.run --name views", "f00d")
-    record, _ = open_study(experiment, directory, str(folder), None, "f00d")
+    record, _ = open_study(experiment, directory, str(folder), url, "f00d")
     conductor = Conductor(experiment, record, directory.place, lambda: SLOTS, lambda trial: None)
     at: dict[int, int] = {}
     while True:

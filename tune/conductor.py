@@ -59,7 +59,7 @@ class Conductor:
         self._all_ended = False  # every trial of the search; audits may be left
         known = record.trials()
         self.trials = {trial.number: trial for trial in known if trial.begun}
-        ahead = next((trial for trial in known if not trial.begun), None)
+        ahead = [trial for trial in known if not trial.begun]
         self.proposals = Proposals(experiment, record, self.trials, ahead)
         self.waiting = deque(trial for trial in self.trials.values() if trial.state == "paused")
         self.limits = Limits(search, record.elapsed)
@@ -122,7 +122,7 @@ class Conductor:
             # that: the trial would wait for the proposal.
             if not self.pending:
                 with self._guarded():
-                    self.proposals.look_ahead()
+                    self.proposals.look_ahead(self.slots())
             return None
         if self.over or self.interrupted:
             return None if self.live else "finished"

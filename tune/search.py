@@ -4,7 +4,9 @@ import math
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import ray
 from ray import cloudpickle
 from ray import tune as ray_tune
 from ray.exceptions import RayActorError
-from ray.tune import PlacementGroupFactory
+from ray.tune import PlacementGroupFactory, registry
 from ray.tune.experiment import Trial as RayTrial
 
 from cifar.errors import UserError
@@ -37,6 +39,7 @@ from tune.trainable import TrialTask, train_trial
 from tune.trials import Trial
 
 _PUBLISHED_EVERY_S = 5.0
+_UPLOADS = 0.02  # of the driver's time at most
 _ENDLESS = 10**9  # the conductor says when it is enough
 
 
@@ -67,7 +70,7 @@ class Recorder(ray_tune.Callback):
     ) -> None:
         self.conductor, self.directory, self.shares_gpu = conductor, directory, shares_gpu
         self.metrics, self.slots = metrics, slots
-        self._published = time.monotonic()
+        self._publish_at = time.monotonic() + _PUBLISHED_EVERY_S
 
     def __getstate__(self) -> dict[str, Any]:
         """Ray Tune pickles its parts to restore a search; ours goes on from the study."""
@@ -77,7 +80,7 @@ class Recorder(ray_tune.Callback):
         """Every tenth of a second or so."""
         self.metrics.publish()
         self.slots.ask(0 if self.conductor.interrupted else self.conductor.could_begin)
-        if time.monotonic() - self._published > _PUBLISHED_EVERY_S:
+        if time.monotonic() > self._publish_at:
             self.publish()
         for number in self.conductor.overdue():
             for trial in trials:
@@ -85,12 +88,14 @@ class Recorder(ray_tune.Callback):
                     ray.kill(trial.temporary_state.ray_actor)
 
     def publish(self) -> None:
-        """Uploads the study, where the experiment directory is on an object store."""
+        """Uploads the study, where the experiment directory is on an object store; a large one less often."""
+        began = time.monotonic()
         try:
             self.directory.publish(self.directory.journal)
         except OSError as error:
             self.conductor.trouble = self.conductor.trouble or error
-        self._published = time.monotonic()
+        ended = time.monotonic()
+        self._publish_at = ended + max(_PUBLISHED_EVERY_S, (ended - began) / _UPLOADS)
 
     def on_trial_start(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
         """A trial got a slot."""
@@ -181,7 +186,9 @@ def search(
                 limit = f": {conductor.over}; to go on, raise that too" if conductor.over else ""
                 progress.say(f"nothing is left to train{limit}")
             else:
-                _tuner(experiment, images, directory, share, tracking, recorder, trainable).fit()
+                tuner = _tuner(experiment, images, directory, share, tracking, recorder, trainable)
+                with _asked_once():
+                    tuner.fit()
     except Exception:  # Ray trips over its own files where the storage is full or gone; that is told below
         conductor.interrupt()  # so that nothing is taken for ended
         if conductor.trouble is None:
@@ -208,6 +215,17 @@ def _skip_wandb() -> None:
         import ray.air.integrations.wandb  # noqa: F401
 
         del sys.modules["wandb"]
+
+
+@contextmanager
+def _asked_once() -> Iterator[None]:
+    """Ray Tune asks the cluster three times a trial for what trains it, and waits; of one search it is the same."""
+    known: Any = registry._global_registry
+    known.contains, known.get = cache(known.contains), cache(known.get)
+    try:
+        yield
+    finally:
+        del known.contains, known.get
 
 
 def _tuner(

@@ -63,6 +63,7 @@ import os, signal, sys
 from pathlib import Path
 import ray
 from ray import tune as ray_tune
+from ray.tune import registry
 from rich.console import Console
 from tune import cluster, experiment as experiments, spec
 from tune.conductor import Conductor
@@ -91,6 +92,10 @@ def handed_out_and_interrupted(conductor):
 if len(sys.argv) > 2:
     Conductor.next = handed_out_and_interrupted
 
+asked = []
+ask = registry._internal_kv_get
+registry._internal_kv_get = lambda key: asked.append(key) or ask(key)
+
 experiment = spec.load(Path(sys.argv[1]), ("search.trials=60", "search.sampler=random", "scheduler.max_epochs=1"))
 directory = experiments.reserve("experiments", "instant")
 experiments.begin(directory, experiment, "", "", None, "")
@@ -103,6 +108,7 @@ with cluster.connected(None), Progress(experiment, 2, Console(file=open(os.devnu
     except InterruptedSearchError:
         print("interrupted")
 print(*[trial.state for trial in record.trials()])
+print(len(asked))
 """
 
 
@@ -123,14 +129,20 @@ def instant(own, folder):
 
 def test_trials_that_end_at_once_fill_every_slot_too(instant):
     """Left to itself, Ray takes back the process that comes for a second trial when the first has ended before."""
-    (states,), processes = instant()
+    (states, _), processes = instant()
     assert states.split() == ["completed"] * 60
     assert len(processes) == 2
     assert min(processes.values()) > 10, processes
 
 
+def test_the_cluster_is_asked_for_what_trains_once_and_not_for_each_trial(instant):
+    (states, asked), _ = instant()
+    assert states.split() == ["completed"] * 60
+    assert 0 < int(asked) < 10
+
+
 def test_a_trial_that_has_no_slot_yet_does_not_begin_once_the_search_is_told_to_end(instant):
-    (interrupted, states), processes = instant("9")
+    (interrupted, states, _), processes = instant("9")
     assert interrupted == "interrupted"
     assert states.split().count("completed") == processes.total() < 9
     assert set(states.split()) == {"completed", "paused"}

@@ -31,7 +31,7 @@ def kernel():
 
 def test_the_posterior_is_that_of_the_known_observations(kernel):
     points, values, noise = some()
-    asked = np.random.default_rng(1).random((50, 3))
+    asked = np.random.default_rng(1).random((600, 3))  # more than are reckoned at once
     mean, deviation = Posterior(kernel, points, values, noise, points[:0]).mean_and_deviation(asked)
     expected = reference(kernel, points, values, 0.6 * noise + JITTER).predict(asked, return_std=True)
     np.testing.assert_allclose(mean, expected[0], rtol=1e-3, atol=1e-4)  # float32 of values around 1

@@ -31,6 +31,30 @@ def test_the_next_trial_is_proposed_while_every_slot_is_busy(session, rates):
     assert one.trials[2].hparams["learning_rate"] == ahead
 
 
+def test_of_many_slots_that_come_free_together_none_waits_for_the_sampler(session, rates):
+    one = session(*FULL, "search.trials=22", slots=16)
+    one.fill()
+    assert len(rates(one)) == 17
+    one.fill()
+    assert len(rates(one)) == 18, "one at a time, between which trials are heard"
+    one.fill()
+    assert len(rates(one)) == 18, "one for each eight slots"
+    proposed = rates(one)
+    after = session(*FULL, "search.trials=22", slots=16)  # which a killed search leaves
+    assert sorted(after.trials) == list(range(16))
+    after.run()
+    assert rates(after)[:18] == proposed
+    assert [trial.state for trial in after.record.study.trials] == [TrialState.COMPLETE] * 22, "no more than asked for"
+
+
+def test_what_was_proposed_for_many_slots_ends_with_the_search(session):
+    one = session(*FULL, "search.trials=40", "search.epoch_budget=17", slots=16).run()
+    states = [trial.state for trial in one.record.study.trials]
+    assert states[: len(one.trials)].count(TrialState.FAIL) == 0
+    assert states[len(one.trials) :] == [TrialState.FAIL] * 2
+    assert sorted(one.record.ended()) == sorted(one.trials)
+
+
 def test_a_promotion_goes_before_what_was_proposed(session):
     one = session(*PROMOTE, "search.trials=4", value=[[0.5], [0.7, 0.8], [0.6], [0.6]])
     one.fill()
