@@ -93,35 +93,22 @@ def _check_final(run, directory):
     assert kept["report.html"] == (directory / "report.html").read_bytes()
 
 
-def children(pid):
-    """The processes under one, and theirs."""
-    told = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
-    rows = [line.split(None, 2) for line in told.splitlines()[1:]]
-    found, todo = {}, [pid]
-    while todo:
-        parent = todo.pop()
-        for child, its, words in rows:
-            if int(its) == parent:
-                found[int(child)] = words
-                todo.append(int(child))
-    return found
-
-
 @pytest.mark.slow
-def test_when_wandbs_process_is_killed_no_trial_is_lost_and_one_line_says_so(start, folder, study, wandb_runs):
+def test_when_wandbs_process_is_killed_no_trial_is_lost_and_one_line_says_so(
+    start, folder, study, wandb_runs, processes
+):
     space = Path(__file__).parents[2] / "search_spaces/quickstart.yaml"
     sets = ("search.trials=6", "data.limit=400", "retrain.seeds=1", "retrain.epochs=1", "scheduler.max_epochs=6")
     arguments = [part for one in sets for part in ("--set", one)]
     running = start("tune.run", "--space", space, "--name", "test", *arguments, WANDB_MODE="offline")
     told = folder / "experiments/test/wandb/told.jsonl"
     until = time.monotonic() + 120
-    while not (told.exists() and told.read_text().count("begun") >= 2):
-        assert time.monotonic() < until, running.end()
+    while not (told.exists() and told.read_text().count("begun") >= 2 and (cores := processes(r"^\S*/wandb-core "))):
+        assert time.monotonic() < until
+        assert running.process.poll() is None, running.end()
         time.sleep(0.02)
-    killed = [pid for pid, words in children(running.process.pid).items() if "/wandb-core" in words.split()[0]]
-    for pid in killed:
+    for pid in cores:
         os.kill(pid, signal.SIGKILL)
-    assert killed
     done = running.end()
     assert done.code == 0, done.err
     assert done.out.count("W&B: ") == 1
