@@ -280,6 +280,12 @@ def own(folder: Path) -> Callable[[str], Path]:
     return write
 
 
+def environment(**variables: str) -> dict[str, str]:
+    """That of a call of the command line, with nothing of the machine's W&B settings."""
+    known = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
+    return known | {"PYTHONPATH": str(PROJECT), "COLUMNS": "200"} | variables
+
+
 class Started:
     """A call of the command line that runs."""
 
@@ -299,16 +305,14 @@ class Started:
 
 @pytest.fixture
 def start(folder: Path) -> Iterator[Callable[..., Started]]:
-    """Begins `python -m …` in `folder`, with nothing of the machine's W&B settings."""
+    """Begins `python -m …` in `folder`."""
     begun: list[Started] = []
 
     def begin(*arguments: object, **variables: str) -> Started:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
-        environment |= {"PYTHONPATH": str(PROJECT), "COLUMNS": "200", "CIFAR_CACHE": str(folder / "cache"), **variables}
         process = subprocess.Popen(
             [sys.executable, "-m", *map(str, arguments)],
             cwd=folder,
-            env=environment,
+            env=environment(CIFAR_CACHE=str(folder / "cache"), **variables),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -352,6 +356,29 @@ def search(call: Call, cluster: str) -> Call:
         return call("tune.run", *arguments, **variables)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def search_once(cluster: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[str, Path]]:
+    """As `search`, of the quick start, for several tests: what it said, and its experiment directory."""
+
+    def run(*overrides: str, **variables: str) -> tuple[str, Path]:
+        folder = tmp_path_factory.mktemp("searched")
+        sets = [part for override in (*CHEAP, *overrides) for part in ("--set", override)]
+        space = PROJECT / "search_spaces" / "quickstart.yaml"
+        command = [sys.executable, "-m", "tune.run", "--space", space, "--name", "test", "--address", cluster, *sets]
+        variables = environment(HOME=str(folder), **variables)
+        ran = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, timeout=240)
+        assert ran.returncode == 0, ran.stderr
+        return ran.stdout, folder / "experiments" / "test"
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def three_trials(search_once: Callable[..., tuple[str, Path]]) -> Path:
+    """The directory of a finished experiment, to look at or to copy."""
+    return search_once("search.trials=3", "scheduler.max_epochs=3", "scheduler.grace_period=1", "retrain.epochs=1")[1]
 
 
 @pytest.fixture(scope="session")

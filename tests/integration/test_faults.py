@@ -7,7 +7,6 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,7 +34,7 @@ KILLS = 20
 # how Ray names the process of a trial, while it trains and between two epochs, and that of a training of the last mile
 TRAINING, LAST_MILE = "ray::(test trial|ImplicitFunc)", "ray::test (finalist|[a-z]+ tail)"
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_group("faults")]
 
 
 def arguments(*settings: str, name: str = "test", storage: str = "experiments") -> list[str]:
@@ -79,13 +78,9 @@ def until(condition: Callable[[], object], what: str, seconds: float = 90) -> No
 
 
 @pytest.fixture(scope="module")
-def undisturbed(cluster, tmp_path_factory) -> dict[str, Any]:
+def undisturbed(search_once) -> dict[str, Any]:
     """The search that the others are held against."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    command = [sys.executable, "-m", *arguments(*SETTINGS), "--address", cluster]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    experiment = folder / "experiments" / "test"
+    _, experiment = search_once(*SETTINGS)
     told = trials(experiment)
     assert len(told) == 12
     assert {"COMPLETE", "PRUNED"} == {trial["state"] for trial in told.values()}

@@ -6,27 +6,13 @@ from pathlib import Path
 
 import pytest
 
-SETTINGS = ("search.trials=3", "scheduler.max_epochs=3", "scheduler.grace_period=1", "retrain.epochs=1")
-
-pytestmark = pytest.mark.xdist_group("replay")  # they share a search
-
-
-@pytest.fixture(scope="module")
-def searched(tmp_path_factory):
-    """Where the experiment is kept, once there is one."""
-    return tmp_path_factory.mktemp("searched")
+pytestmark = pytest.mark.xdist_group("three_trials")
 
 
 @pytest.fixture
-def experiment(searched, folder, search) -> Path:
+def experiment(three_trials, folder) -> Path:
     """A finished experiment of three trials, in `folder`."""
-    kept = searched / "test"
-    if not kept.exists():
-        assert search("quickstart.yaml", *SETTINGS).code == 0
-        shutil.copytree(folder / "experiments" / "test", kept)
-    else:
-        shutil.copytree(kept, folder / "experiments" / "test")
-    return folder / "experiments" / "test"
+    return Path(shutil.copytree(three_trials, folder / "experiments" / "test"))
 
 
 def test_every_trial_is_repeated_value_for_value(experiment, call, study):
