@@ -29,7 +29,7 @@ def searched(search_once):
 
 
 @pytest.fixture
-def finished(searched, folder):
+def chosen(searched, folder):
     """The same, the directory in `folder`."""
     out, kept = searched
     return out, Path(shutil.copytree(kept, folder / "experiments" / "test"))
@@ -38,8 +38,8 @@ def finished(searched, folder):
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.xdist_group("last_mile")
-def test_the_last_mile_is_told_and_not_repeated(finished, search, row):
-    out, experiment = finished
+def test_the_last_mile_is_told_and_not_repeated(chosen, search, row):
+    out, experiment = chosen
     lines = trained(out)
     assert [count for count, _ in lines] == [f"finalists {n}/4" for n in (1, 2, 3, 4)] + [
         f"averages {n}/8" for n in range(1, 9)
@@ -73,8 +73,8 @@ def test_the_last_mile_is_told_and_not_repeated(finished, search, row):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.xdist_group("last_mile")
-def test_the_model_alone_is_made_anew(finished, call, cluster, row):
-    _, experiment = finished
+def test_the_model_alone_is_made_anew(chosen, call, cluster, row):
+    _, experiment = chosen
     model, ledger = experiment / "model" / "model.ckpt", experiment / "test_ledger.jsonl"
     before = model.read_bytes()
 

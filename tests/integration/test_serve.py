@@ -11,7 +11,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("three_trials")]
 
 
 def test_a_joined_cluster_serves_twice_and_is_left_as_it_was(three_trials, start, cluster):
-    model = three_trials / "model"
+    model = three_trials[1] / "model"
     for _ in range(2):  # a replica that stayed would have one of the two CPUs that the second call's replicas need
         service = start("tune", "serve", model, "--port", 0, "--replicas", 2, "--address", cluster, CIFAR_TOKEN="x")
         ready = service.process.stdout.readline()
