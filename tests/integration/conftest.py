@@ -390,7 +390,7 @@ def three_trials(search_once: Callable[..., tuple[str, Path]]) -> tuple[str, Pat
 
 @pytest.fixture(scope="session")
 def six_thousand(tmp_path_factory: pytest.TempPathFactory) -> tuple[Finished, Path]:
-    """A search of 16 trials over the lossless CIFAR-10 subset: what it said, and its experiment directory."""
+    """A search of 32 trials over the lossless CIFAR-10 subset: what it said, and its experiment directory."""
     if not ARCHIVE.exists():
         pytest.skip("needs the lossless CIFAR-10 subset; CIFAR_DATA names its folder")
     folder = tmp_path_factory.mktemp("six_thousand")
@@ -403,13 +403,13 @@ def six_thousand(tmp_path_factory: pytest.TempPathFactory) -> tuple[Finished, Pa
         "data.root": folder / "images",
         # in half the time, where the processor has it
         "trainer.precision": "bf16-mixed" if "avx512_bf16" in flags else "32",
-        "search.trials": 16,
+        "search.trials": 32,
         "scheduler.mode": "promote",
         "scheduler.max_epochs": 16,
         "scheduler.grace_period": 1,
         "scheduler.reduction_factor": 8,
         "retrain.seeds": 0,
-        "retrain.epochs": 4,
+        "retrain.epochs": 8,
     }
     sets = [part for field, value in settings.items() for part in ("--set", f"{field}={value}")]
     space = PROJECT / "search_spaces" / "image_folder.yaml"

@@ -16,7 +16,7 @@ from cifar.train import load
 @pytest.mark.xdist_group("six_thousand")
 def test_six_thousand_images_reach_seventy_per_cent(six_thousand, row, study):
     done, experiment = six_thousand
-    assert len(study(experiment)) == 16
+    assert len(study(experiment)) == 32
     assert float(row(done.out, "test accuracy").split("%")[0]) >= 70
 
 
