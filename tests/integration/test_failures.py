@@ -83,11 +83,11 @@ def test_trials_that_raise_are_recorded_and_one_good_one_saves_the_search(search
 
 @pytest.mark.slow
 def test_a_time_budget_ends_the_search_and_what_is_there_is_retrained(search, folder, study, row):
-    done = search("quickstart.yaml", "search.trials=1000", "search.time_budget_s=15", "retrain.epochs=1")
+    done = search("quickstart.yaml", "search.trials=1000", "search.time_budget_s=30", "retrain.epochs=1")
     assert done.code == 0, done.err
     reasons = [trial.user_attrs.get("reason", "") for trial in study(folder / "experiments" / "test")]
     assert len(reasons) < 1000
-    assert any("the search's 15 s were up (search.time_budget_s)" in reason for reason in reasons)
+    assert any("the search's 30 s were up (search.time_budget_s)" in reason for reason in reasons)
     assert row(done.out, "test accuracy")
 
 
