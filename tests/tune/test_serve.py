@@ -108,10 +108,7 @@ def refused(*arguments, **variables):
     return done.stderr
 
 
-@pytest.mark.slow
-def test_predict_with_serve_serves_the_folder_replaces_a_killed_replica_and_ends_with_sigterm(
-    begin, model_folder, told
-):
+def test_predict_with_serve_serves_the_folder_and_ends_with_sigterm(begin, model_folder, told):
     service = begin("cifar.predict", "--model", model_folder, "--serve", "--port", 0)
     assert service.example == f"{model_folder}/example.png"
     example = Path(service.example).read_bytes()
@@ -126,17 +123,6 @@ def test_predict_with_serve_serves_the_folder_replaces_a_killed_replica_and_ends
     assert [status for status, _ in answers] == [200, 415, 422, 200] * 12
     for _, said in answers[::4]:
         assert said["probabilities"] == pytest.approx(told["probabilities"], abs=1e-6)
-
-    (replica,) = [
-        process
-        for process in service.processes()
-        if Path(f"/proc/{process}/cmdline").read_bytes().startswith(b"ray::ServeReplica")
-    ]
-    os.kill(replica, signal.SIGKILL)
-    until = time.monotonic() + 60
-    while (answer := service.ask(example))[0] != 200:
-        assert answer[0] == 503, answer
-        assert time.monotonic() < until
     assert service.end(signal.SIGTERM) == (0, "", "")
 
 
@@ -152,6 +138,24 @@ def test_replicas_of_a_checkpoint_serve_with_the_token_of_the_environment(begin,
         assert status == 200
         assert said["probabilities"] == pytest.approx(told["probabilities"], abs=1e-4)
     assert service.end(signal.SIGINT) == (0, "", "")
+
+
+@pytest.mark.slow
+def test_a_replica_that_is_killed_is_replaced(begin, model_folder):
+    service = begin("tune", "serve", model_folder, "--port", 0)
+    example = (model_folder / "example.png").read_bytes()
+    assert service.ask(example)[0] == 200
+    (replica,) = [
+        process
+        for process in service.processes()
+        if Path(f"/proc/{process}/cmdline").read_bytes().startswith(b"ray::ServeReplica")
+    ]
+    os.kill(replica, signal.SIGKILL)
+    until = time.monotonic() + 60
+    while (answer := service.ask(example))[0] != 200:
+        assert answer[0] == 503, answer
+        assert time.monotonic() < until
+    assert service.end(signal.SIGTERM)[0] == 0
 
 
 def test_a_model_that_is_none_costs_no_start(tmp_path):
