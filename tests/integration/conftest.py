@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -54,11 +55,11 @@ class Exploding(nn.Module):
 
 
 def first_only(classes, channels, image_size, width):
-    """Raises for the second to the sixth network built."""
+    """Raises for the second to the fourth network built."""
     calls = Path(__file__).with_name("calls")
     with calls.open("a") as file:
         file.write("x")
-    if 1 < calls.stat().st_size <= 6:
+    if 1 < calls.stat().st_size <= 4:
         raise ValueError("no luck")
     return linear(classes, channels, image_size)
 
@@ -226,8 +227,11 @@ class RayNode:
 
 @pytest.fixture(scope="session")
 def ray_nodes() -> Iterator[list[RayNode]]:
-    """All that were begun, which leave in the end, the head last."""
-    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": uuid.uuid4().hex}
+    """All that were begun, which leave in the end, the head last.
+
+    Their processes are as nice as any: Ray's own 15 starves them while another test's search has the CPUs.
+    """
+    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": uuid.uuid4().hex, "RAY_worker_niceness": "0"}
     nodes: list[RayNode] = []
     yield nodes
     for node in reversed(nodes):
@@ -283,6 +287,12 @@ def own(folder: Path) -> Callable[[str], Path]:
     return write
 
 
+def environment(**variables: str) -> dict[str, str]:
+    """That of a call of the command line, with nothing of the machine's W&B settings."""
+    known = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
+    return known | {"PYTHONPATH": str(PROJECT), "COLUMNS": "200"} | variables
+
+
 class Started:
     """A call of the command line that runs."""
 
@@ -302,16 +312,14 @@ class Started:
 
 @pytest.fixture
 def start(folder: Path) -> Iterator[Callable[..., Started]]:
-    """Begins `python -m …` in `folder`, with nothing of the machine's W&B settings."""
+    """Begins `python -m …` in `folder`."""
     begun: list[Started] = []
 
     def begin(*arguments: object, **variables: str) -> Started:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
-        environment |= {"PYTHONPATH": str(PROJECT), "COLUMNS": "200", "CIFAR_CACHE": str(folder / "cache"), **variables}
         process = subprocess.Popen(
             [sys.executable, "-m", *map(str, arguments)],
             cwd=folder,
-            env=environment,
+            env=environment(CIFAR_CACHE=str(folder / "cache"), **variables),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -326,6 +334,12 @@ def start(folder: Path) -> Iterator[Callable[..., Started]]:
     for each in begun:
         if each.process.returncode is None:  # a test that failed left it behind
             each.kill(signal.SIGKILL)
+
+
+@pytest.fixture
+def finished(three_trials: tuple[str, Path], folder: Path) -> Path:
+    """The directory of a finished experiment of three trials, in `folder`."""
+    return Path(shutil.copytree(three_trials[1], folder / "experiments" / "test"))
 
 
 @pytest.fixture
@@ -358,6 +372,29 @@ def search(call: Call, cluster: str) -> Call:
 
 
 @pytest.fixture(scope="session")
+def search_once(cluster: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[str, Path]]:
+    """As `search`, of the quick start, for several tests: what it said, and its experiment directory."""
+
+    def run(*overrides: str, **variables: str) -> tuple[str, Path]:
+        folder = tmp_path_factory.mktemp("searched")
+        sets = [part for override in (*CHEAP, *overrides) for part in ("--set", override)]
+        space = PROJECT / "search_spaces" / "quickstart.yaml"
+        command = [sys.executable, "-m", "tune.run", "--space", space, "--name", "test", "--address", cluster, *sets]
+        variables = environment(HOME=str(folder), **variables)
+        ran = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, timeout=240)
+        assert ran.returncode == 0, ran.stderr
+        return ran.stdout, folder / "experiments" / "test"
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def three_trials(search_once: Callable[..., tuple[str, Path]]) -> tuple[str, Path]:
+    """What a search of three trials said, and its experiment directory, to look at or to copy."""
+    return search_once("search.trials=3", "scheduler.max_epochs=3", "scheduler.grace_period=1", "retrain.epochs=1")
+
+
+@pytest.fixture(scope="session")
 def six_thousand(tmp_path_factory: pytest.TempPathFactory) -> tuple[Finished, Path]:
     """A search of 32 trials over the lossless CIFAR-10 subset: what it said, and its experiment directory."""
     if not ARCHIVE.exists():
@@ -386,6 +423,41 @@ def six_thousand(tmp_path_factory: pytest.TempPathFactory) -> tuple[Finished, Pa
     ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=1100)
     assert ran.returncode == 0, ran.stderr
     return Finished(ran.returncode, ran.stdout, ran.stderr), folder / "experiments" / "six"
+
+
+def parent(pid: int) -> int:
+    """Of a process; 0 if that has ended."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
+
+
+def is_below(pid: int, above: int) -> bool:
+    while pid not in (0, above):
+        pid = parent(pid)
+    return pid != 0
+
+
+@pytest.fixture
+def processes() -> Callable[..., list[int]]:
+    """Process ids by a pattern in their command lines: of those that came of this one, since other tests may run beside
+    it with a cluster of their own; or of the children of one."""
+
+    def find(pattern: str, child_of: int | None = None) -> list[int]:
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            except OSError:
+                continue
+            pid = int(folder.name)
+            ours = is_below(pid, os.getpid()) if child_of is None else parent(pid) == child_of
+            if ours and re.search(pattern, command) and "pytest" not in command:
+                found.append(pid)
+        return found
+
+    return find
 
 
 @pytest.fixture

@@ -3,13 +3,10 @@
 With one slot a search is repeatable value for value, so most faults are held against the same search undisturbed.
 """
 
-import os
 import random
-import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,13 +27,14 @@ SETTINGS = (
     "scheduler.max_epochs=6",
     "retrain.epochs=1",
     "retrain.seeds=0",
+    "data.limit=600",
     "resources.max_concurrent=1",
 )
 KILLS = 20
 # how Ray names the process of a trial, while it trains and between two epochs, and that of a training of the last mile
 TRAINING, LAST_MILE = "ray::(test trial|ImplicitFunc)", "ray::test (finalist|[a-z]+ tail)"
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_group("faults")]
 
 
 def arguments(*settings: str, name: str = "test", storage: str = "experiments") -> list[str]:
@@ -71,26 +69,6 @@ def finished(experiment: Path) -> dict[int, dict[str, Any]]:
     }
 
 
-def processes(word: str) -> list[int]:
-    """Process ids, of those that came of this one, by a pattern in their command lines."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-        except OSError:
-            continue
-        if re.search(word, command) and "pytest" not in command and is_ours(int(folder.name)):
-            found.append(int(folder.name))
-    return found
-
-
-def is_ours(pid: int) -> bool:
-    """Whether it is below this process: other tests may run beside this one, with a cluster of their own."""
-    while pid not in (0, os.getpid()):
-        pid = parent(pid)
-    return pid != 0
-
-
 def until(condition: Callable[[], object], what: str, seconds: float = 90) -> None:
     for _ in range(int(seconds * 10)):
         if condition():
@@ -100,13 +78,9 @@ def until(condition: Callable[[], object], what: str, seconds: float = 90) -> No
 
 
 @pytest.fixture(scope="module")
-def undisturbed(cluster, tmp_path_factory) -> dict[str, Any]:
+def undisturbed(search_once) -> dict[str, Any]:
     """The search that the others are held against."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    command = [sys.executable, "-m", *arguments(*SETTINGS), "--address", cluster]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    experiment = folder / "experiments" / "test"
+    _, experiment = search_once(*SETTINGS)
     told = trials(experiment)
     assert len(told) == 12
     assert {"COMPLETE", "PRUNED"} == {trial["state"] for trial in told.values()}
@@ -124,12 +98,15 @@ def experiment(folder) -> Path:
     return folder / "experiments" / "test"
 
 
+def recorded(experiment: Path) -> int:
+    """How many checkpoints have been."""
+    journal = experiment / "study.journal"
+    return journal.read_bytes().count(b'"checkpoint"') if journal.exists() else 0
+
+
 def some_epochs(experiment: Path, count: int) -> Callable[[], bool]:
     """Whether so many checkpoints have been recorded."""
-    return lambda: (
-        (experiment / "study.journal").exists()
-        and ((experiment / "study.journal").read_bytes().count(b'"checkpoint"') >= count)
-    )
+    return lambda: recorded(experiment) >= count
 
 
 def assert_undisturbed(done: Any, experiment: Path, undisturbed: dict[str, Any]) -> None:
@@ -140,14 +117,20 @@ def assert_undisturbed(done: Any, experiment: Path, undisturbed: dict[str, Any])
 
 
 def test_a_driver_killed_twenty_times_ends_in_the_same_trials(start, cluster, experiment, undisturbed):
+    """Mostly while it begins, which takes the longest, and each fourth time once it has got further."""
     chance = random.Random(20)
     known: dict[int, dict[str, Any]] = {}
     resume: tuple[str, ...] = ()
     for kill in range(KILLS):
+        before = recorded(experiment)
         run = start(*arguments(*SETTINGS), "--address", cluster, *resume)
         until(experiment.exists, "the experiment's beginning")
         resume = ("--resume",)
-        time.sleep(chance.uniform(2, 11))
+        if kill % 4 == 3:
+            until(lambda: recorded(experiment) > before or run.process.poll() is not None, "an epoch")  # noqa: B023
+            time.sleep(chance.uniform(0, 1))
+        else:
+            time.sleep(chance.uniform(1, 5))
         if run.process.poll() is not None:
             break
         run.kill(signal.SIGKILL)
@@ -159,70 +142,91 @@ def test_a_driver_killed_twenty_times_ends_in_the_same_trials(start, cluster, ex
     assert_undisturbed(start(*arguments(*SETTINGS), "--address", cluster, "--resume").end(300), experiment, undisturbed)
 
 
-def test_sigterm_saves_and_says_how_to_go_on(start, cluster, experiment, undisturbed):
-    run = start(*arguments(*SETTINGS), "--address", cluster)
-    until(some_epochs(experiment, 6), "the sixth epoch")
+def test_sigterm_a_lost_storage_a_cut_checkpoint_and_a_cut_journal_cost_one_search_nothing(
+    start, cluster, experiment, undisturbed
+):
+    """One after the other; each time it goes on from what the last one left."""
+    command = (*arguments(*SETTINGS), "--address", cluster)
+
+    def agrees() -> None:
+        before = finished(experiment)
+        assert before == {number: undisturbed["trials"][number] for number in before}
+
+    again = told_to_end(start(*command), experiment)
+    agrees()
+    storage_vanishes(start(*again), experiment)
+    agrees()
+
+    run = start(*command, "--resume")
+    until(some_epochs(experiment, 15), "the fifteenth epoch")
+    assert run.kill(signal.SIGTERM).code == 143
+    newest = max((experiment / "trials").glob("*/checkpoint_*/checkpoint.ckpt"), key=lambda file: file.stat().st_mtime)
+    newest.write_bytes(newest.read_bytes()[:1000])
+
+    run = start(*command, "--resume")
+    until(some_epochs(experiment, 20), "the twentieth epoch")
+    run.kill(signal.SIGKILL)
+    journal = experiment / "study.journal"
+    journal.write_bytes(journal.read_bytes()[:-20])
+    assert_undisturbed(start(*command, "--resume").end(300), experiment, undisturbed)
+
+
+def told_to_end(run: Any, experiment: Path) -> list[str]:
+    """SIGTERM saves, and says how to go on, which is returned."""
+    until(some_epochs(experiment, 5), "the fifth epoch")
     done = run.kill(signal.SIGTERM)
     assert done.code == 143
     assert "running trials finish and save their epoch" in done.out
     command = done.err.strip().splitlines()[-1].strip()
     assert command.startswith("python -m tune.run --space ")
     assert command.endswith(" --resume")
-    before = finished(experiment)
-    assert before == {number: undisturbed["trials"][number] for number in before}
-    assert_undisturbed(start(*command.split()[2:]).end(300), experiment, undisturbed)
+    return command.split()[2:]
 
 
-@pytest.mark.parametrize("joined", [True, False])
-def test_a_killed_process_of_a_trial_costs_an_epoch(start, cluster, experiment, undisturbed, joined):
-    """On a cluster that was joined, and on one of the search's own, where processes of trials are forks."""
-    run = start(*arguments(*SETTINGS), *(["--address", cluster] if joined else []))
-    for epochs in (4, 9):
-        until(some_epochs(experiment, epochs), f"epoch {epochs}")
-        for process in processes(TRAINING):
-            subprocess.run(["kill", "-9", str(process)], check=True)
+def storage_vanishes(run: Any, experiment: Path) -> None:
+    """It ends with a line; then the storage is back."""
+    until(some_epochs(experiment, 10), "the tenth epoch")
+    away = experiment.parent.with_name("away")
+    shutil.move(experiment.parent, away)
+    experiment.parent.touch()  # nothing can be written in a file
     done = run.end(300)
-    assert_undisturbed(done, experiment, undisturbed)
+    experiment.parent.unlink()
+    shutil.move(away, experiment.parent)
+    assert done.code == 2, done.err
+    assert "can no longer be written" in done.err
+    assert "Traceback" not in done.err
+
+
+def kill_training(processes: Callable[..., list[int]], experiment: Path, epochs: int) -> None:
+    """The processes of trials, after so many epochs."""
+    until(some_epochs(experiment, epochs), f"epoch {epochs}")
+    for process in processes(TRAINING):
+        subprocess.run(["kill", "-9", str(process)], check=True)
+
+
+def test_a_killed_process_of_a_trial_costs_an_epoch(start, cluster, experiment, undisturbed, processes):
+    run = start(*arguments(*SETTINGS), "--address", cluster)
+    for epochs in (4, 9):
+        kill_training(processes, experiment, epochs)
+    assert_undisturbed(run.end(300), experiment, undisturbed)
     assert sum(trial.user_attrs.get("lost", 0) for trial in study(experiment)), "none was killed"
 
 
-def test_a_killed_driver_with_a_cluster_of_its_own_leaves_no_process_behind(start, experiment, undisturbed):
+def test_in_a_cluster_of_its_own_too_and_a_killed_driver_leaves_no_process_behind(
+    start, experiment, undisturbed, processes
+):
+    """Processes of trials are forks there; one that had just begun would be the last."""
     run = start(*arguments(*SETTINGS))
-    until(some_epochs(experiment, 4), "the fourth epoch")
-    server, *others = [pid for pid in processes("tune.fork_server") if parent(pid) == run.process.pid]
-    forks = [pid for pid in processes(TRAINING) if parent(pid) == server]
+    for epochs in (8, 18):
+        kill_training(processes, experiment, epochs)
+    until(some_epochs(experiment, 22), "epoch 22")
+    server, *others = processes("tune.fork_server", run.process.pid)
+    forks = processes(TRAINING, server)
     assert (others, len(forks)) == ([], 1)
     run.kill(signal.SIGKILL)
     until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in (server, *forks)), "the end of its processes")
+    assert sum(trial.user_attrs.get("lost", 0) for trial in study(experiment)), "none was killed"
     assert_undisturbed(start(*arguments(*SETTINGS), "--resume").end(300), experiment, undisturbed)
-
-
-def parent(pid: int) -> int:
-    """Of a process; 0 if that has ended."""
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    except OSError:
-        return 0
-
-
-def test_a_truncated_checkpoint_falls_back_to_the_one_before(start, cluster, experiment, undisturbed):
-    run = start(*arguments(*SETTINGS), "--address", cluster)
-    until(some_epochs(experiment, 8), "the eighth epoch")
-    assert run.kill(signal.SIGTERM).code == 143
-    newest = max((experiment / "trials").glob("*/checkpoint_*/checkpoint.ckpt"), key=lambda file: file.stat().st_mtime)
-    newest.write_bytes(newest.read_bytes()[:1000])
-    done = start(*arguments(*SETTINGS), "--address", cluster, "--resume").end(300)
-    assert_undisturbed(done, experiment, undisturbed)
-
-
-def test_a_journal_cut_in_its_last_line_is_repaired(start, cluster, experiment, undisturbed):
-    run = start(*arguments(*SETTINGS), "--address", cluster)
-    until(some_epochs(experiment, 8), "the eighth epoch")
-    run.kill(signal.SIGKILL)
-    journal = experiment / "study.journal"
-    journal.write_bytes(journal.read_bytes()[:-20])
-    done = start(*arguments(*SETTINGS), "--address", cluster, "--resume").end(300)
-    assert_undisturbed(done, experiment, undisturbed)
 
 
 def results(experiment: Path) -> dict[str, Any]:
@@ -241,7 +245,9 @@ def some_results(experiment: Path, count: int) -> Callable[[], bool]:
     )
 
 
-def test_a_killed_process_and_a_killed_driver_cost_the_last_mile_the_trainings_that_ran(start, cluster, experiment):
+def test_a_killed_process_and_a_killed_driver_cost_the_last_mile_the_trainings_that_ran(
+    start, cluster, experiment, processes
+):
     settings = (*SETTINGS, "search.trials=3", "retrain.finalists=2", "retrain.seeds=2")
     undisturbed = start(*arguments(*settings, name="undisturbed"), "--address", cluster).end(300)
     assert undisturbed.code == 0, undisturbed.err
@@ -290,24 +296,6 @@ def test_a_full_disk_ends_with_a_line_and_the_search_goes_on_when_there_is_room(
     assert_undisturbed(done, small_disk / "test", undisturbed)
 
 
-def test_a_storage_that_vanishes_ends_with_a_line_and_the_search_goes_on_when_it_is_back(
-    start, cluster, experiment, undisturbed
-):
-    run = start(*arguments(*SETTINGS), "--address", cluster)
-    until(some_epochs(experiment, 6), "the sixth epoch")
-    away = experiment.parent.with_name("away")
-    shutil.move(experiment.parent, away)
-    experiment.parent.touch()  # nothing can be written in a file
-    done = run.end(300)
-    experiment.parent.unlink()
-    shutil.move(away, experiment.parent)
-    assert done.code == 2, done.err
-    assert "can no longer be written" in done.err
-    assert "Traceback" not in done.err
-    done = start(*arguments(*SETTINGS), "--address", cluster, "--resume").end(300)
-    assert_undisturbed(done, experiment, undisturbed)
-
-
 def test_a_killed_raylet_costs_an_epoch(start, ray_head, ray_worker, experiment, undisturbed):
     address = ray_head(0)
     node = ray_worker(address)
@@ -319,10 +307,10 @@ def test_a_killed_raylet_costs_an_epoch(start, ray_head, ray_worker, experiment,
     assert [trial.user_attrs["lost"] for trial in study(experiment) if trial.user_attrs.get("lost")] == [1]
 
 
-def test_nodes_that_come_are_used_and_those_that_go_cost_no_trial(start, ray_head, ray_worker, experiment):
+def test_nodes_that_come_are_used_and_those_that_go_cost_no_trial(start, ray_head, ray_worker, experiment, processes):
     address = ray_head(0)
     first = ray_worker(address)
-    run = start(*arguments(*SETTINGS[:-1], "search.trials=20"), "--address", address)
+    run = start(*arguments(*SETTINGS[:-2], "search.trials=20"), "--address", address)
     until(some_epochs(experiment, 3), "the third epoch")
     assert len(processes(TRAINING)) == 1
     ray_worker(address)

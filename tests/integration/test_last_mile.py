@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -20,18 +22,25 @@ def trained(out):
     return re.findall(r"^((?:finalists|averages)\b.*? \d+/\d+): (.*?): ", out, re.MULTILINE)
 
 
+@pytest.fixture(scope="module")
+def searched(search_once):
+    """What a search said whose last mile was chosen, and its experiment directory."""
+    return search_once(*SETTINGS, "retrain.start=auto")
+
+
 @pytest.fixture
-def finished(search, folder):
-    done = search("quickstart.yaml", *SETTINGS, "retrain.start=auto")
-    assert done.code == 0, done.err
-    return done, folder / "experiments" / "test"
+def chosen(searched, folder):
+    """The same, the directory in `folder`."""
+    out, kept = searched
+    return out, Path(shutil.copytree(kept, folder / "experiments" / "test"))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_the_last_mile_is_told_and_not_repeated(finished, search, row):
-    done, experiment = finished
-    lines = trained(done.out)
+@pytest.mark.xdist_group("last_mile")
+def test_the_last_mile_is_told_and_not_repeated(chosen, search, row):
+    out, experiment = chosen
+    lines = trained(out)
     assert [count for count, _ in lines] == [f"finalists {n}/4" for n in (1, 2, 3, 4)] + [
         f"averages {n}/8" for n in range(1, 9)
     ]
@@ -42,10 +51,8 @@ def test_the_last_mile_is_told_and_not_repeated(finished, search, row):
         for seed in (1, 2)
     }
     winner = yaml_file.read(experiment / "winner.yaml")[0]
-    assert row(done.out, "winner").startswith(
-        f"trial {winner['trial']}, the highest mean val_accuracy over 2 fresh seeds"
-    )
-    assert row(done.out, "over seeds").startswith(f"{winner['finalists'][0]['mean']:.4f} (95 % interval ")
+    assert row(out, "winner").startswith(f"trial {winner['trial']}, the highest mean val_accuracy over 2 fresh seeds")
+    assert row(out, "over seeds").startswith(f"{winner['finalists'][0]['mean']:.4f} (95 % interval ")
     assert len(winner["evidence"]) == 13
     report = (experiment / "report.html").read_text()
     assert report.count('<th scope="row">afresh</th>') == 7
@@ -60,16 +67,14 @@ def test_the_last_mile_is_told_and_not_repeated(finished, search, row):
     assert again.code == 0, again.err
     assert trained(again.out) == []
     assert ": epoch " not in again.out
-    assert row(again.out, "made") == row(done.out, "made")
+    assert row(again.out, "made") == row(out, "made")
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_the_model_alone_is_made_anew(search, call, folder, cluster, row):
-    settings = (*SETTINGS, "retrain.start=scratch", "retrain.lr_schedule=cosine", "retrain.average=ema")
-    done = search("quickstart.yaml", *settings)
-    assert done.code == 0, done.err
-    experiment = folder / "experiments" / "test"
+@pytest.mark.xdist_group("last_mile")
+def test_the_model_alone_is_made_anew(chosen, call, cluster, row):
+    _, experiment = chosen
     model, ledger = experiment / "model" / "model.ckpt", experiment / "test_ledger.jsonl"
     before = model.read_bytes()
 
@@ -86,7 +91,9 @@ def test_the_model_alone_is_made_anew(search, call, folder, cluster, row):
     assert model.stat().st_mtime_ns > made, "though nothing of it has changed"
 
     readings = len(ledger.read_text().splitlines())
-    together = call("tune", "retrain", "test", "--address", cluster, "--again", "--devices", "2")
+    way = ("retrain.start=scratch", "retrain.lr_schedule=cosine", "retrain.average=ema")
+    sets = [part for one in way for part in ("--set", one)]
+    together = call("tune", "retrain", "test", "--address", cluster, "--again", "--devices", "2", *sets)
     assert together.code == 0, together.err
     assert "training in 2 processes" in together.out
     assert len(ledger.read_text().splitlines()) == readings + 1

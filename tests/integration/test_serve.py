@@ -4,19 +4,14 @@ import json
 import re
 import signal
 import urllib.request
-from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("cluster")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("three_trials")]
 
 
-def test_a_joined_cluster_serves_twice_and_is_left_as_it_was(call, start, cluster, folder):
-    quick = ["--set", "search.trials=1", "--set", "scheduler.max_epochs=1", "--set", "retrain.epochs=1"]
-    space = Path(__file__).parents[2] / "search_spaces/quickstart.yaml"
-    done = call("tune.run", "--space", space, "--name", "served", "--address", cluster, *quick)
-    assert done.code == 0, done.err
-    model = folder / "experiments/served/model"
+def test_a_joined_cluster_serves_twice_and_is_left_as_it_was(three_trials, start, cluster):
+    model = three_trials[1] / "model"
     for _ in range(2):  # a replica that stayed would have one of the two CPUs that the second call's replicas need
         service = start("tune", "serve", model, "--port", 0, "--replicas", 2, "--address", cluster, CIFAR_TOKEN="x")
         ready = service.process.stdout.readline()

@@ -26,26 +26,21 @@ def noted(folder):
 
 
 @pytest.mark.slow
-def test_a_trial_in_a_used_process_is_the_trial_in_a_new_one(search, own, folder, study, noted):
-    same = "space.width=1.0"
-    done = search(own("noted"), *ONE_SLOT, *AUGMENTED, same, "search.trials=3")
+def test_a_trial_in_a_used_process_or_in_a_fork_is_the_trial_in_a_new_one(search, call, own, folder, study, noted):
+    """Where Ray is started by the search, its processes are forks."""
+    settings = (*ONE_SLOT, *AUGMENTED, "space.width=1.0", "resources.cpus_per_trial=1")
+    done = search(own("noted"), *settings, "search.trials=3")
     assert done.code == 0, done.err
     first, *others = study(folder / "experiments" / "test")
     assert len({process for process, _ in noted()[:3]}) == 1, "the process is used again"
     assert [trial.intermediate_values for trial in others] == [first.intermediate_values] * 2
     assert len(set(first.intermediate_values.values())) > 1
 
-
-@pytest.mark.slow
-def test_a_trial_in_a_fork_is_the_trial_in_a_process_of_rays(search, call, own, folder, study):
-    """Where Ray is started by the search, its processes are forks."""
-    settings = (*ONE_SLOT, *AUGMENTED, "space.width=1.0", "search.trials=1", "resources.cpus_per_trial=1")
-    assert search(own("noted"), *settings).code == 0
-    sets = [part for setting in settings for part in ("--set", setting)]
+    sets = [part for setting in (*settings, "search.trials=1") for part in ("--set", setting)]
     done = call("tune.run", "--space", own("noted"), "--name", "own", *sets)
     assert done.code == 0, done.err
-    joined, forked = (study(folder / "experiments" / name)[0].intermediate_values for name in ("test", "own"))
-    assert forked == joined
+    (forked,) = study(folder / "experiments" / "own")
+    assert forked.intermediate_values == first.intermediate_values
 
 
 @pytest.mark.slow

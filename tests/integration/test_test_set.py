@@ -6,20 +6,20 @@ import shutil
 
 import pytest
 
-SETTINGS = ("search.trials=2", "scheduler.max_epochs=2", "retrain.epochs=1", "retrain.on=train")
+# those of the search that it goes on with
+SETTINGS = ("search.trials=3", "scheduler.max_epochs=3", "scheduler.grace_period=1", "retrain.epochs=1")
 
 
 @pytest.mark.slow
-def test_a_second_reading_is_asked_for_and_marked(search, folder, row):
-    done = search("quickstart.yaml", *SETTINGS)
-    assert done.code == 0, done.err
-    experiment = folder / "experiments" / "test"
-    ledger, model = experiment / "test_ledger.jsonl", experiment / "model"
+@pytest.mark.xdist_group("three_trials")
+def test_a_second_reading_is_asked_for_and_marked(three_trials, finished, search, row):
+    ledger, model = finished / "test_ledger.jsonl", finished / "model"
     (line,) = ledger.read_text().splitlines()
-    assert "readings" not in done.out
+    assert "readings" not in three_trials[0]
 
     # nothing new: nothing is read
-    assert search("quickstart.yaml", *SETTINGS, flags=("--resume",)).code == 0
+    done = search("quickstart.yaml", *SETTINGS, flags=("--resume",))
+    assert done.code == 0, done.err
     assert ledger.read_text() == f"{line}\n"
 
     # a session that was killed after the reading, before its end: the reading counts, and is not repeated
@@ -56,7 +56,7 @@ def test_a_second_reading_is_asked_for_and_marked(search, folder, row):
     assert done.code == 0, done.err
     assert row(done.out, "readings").startswith("2 of the test set")
     assert len(ledger.read_text().splitlines()) == 2
-    assert "not blind" in (experiment / "report.html").read_text()
+    assert "not blind" in (finished / "report.html").read_text()
 
     # a ledger that is gone
     ledger.unlink()

@@ -13,6 +13,7 @@ import pytest
 
 from cifar.hparams import HParams
 
+SPACE = Path(__file__).parents[2] / "search_spaces" / "quickstart.yaml"
 TINY = ("data.limit=400", "retrain.epochs=1", "scheduler.max_epochs=3", "trainer.log_every_n_steps=5")
 
 
@@ -93,35 +94,21 @@ def _check_final(run, directory):
     assert kept["report.html"] == (directory / "report.html").read_bytes()
 
 
-def children(pid):
-    """The processes under one, and theirs."""
-    told = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
-    rows = [line.split(None, 2) for line in told.splitlines()[1:]]
-    found, todo = {}, [pid]
-    while todo:
-        parent = todo.pop()
-        for child, its, words in rows:
-            if int(its) == parent:
-                found[int(child)] = words
-                todo.append(int(child))
-    return found
-
-
 @pytest.mark.slow
-def test_when_wandbs_process_is_killed_no_trial_is_lost_and_one_line_says_so(start, folder, study, wandb_runs):
-    space = Path(__file__).parents[2] / "search_spaces/quickstart.yaml"
+def test_when_wandbs_process_is_killed_no_trial_is_lost_and_one_line_says_so(
+    start, folder, study, wandb_runs, processes
+):
     sets = ("search.trials=6", "data.limit=400", "retrain.seeds=1", "retrain.epochs=1", "scheduler.max_epochs=6")
     arguments = [part for one in sets for part in ("--set", one)]
-    running = start("tune.run", "--space", space, "--name", "test", *arguments, WANDB_MODE="offline")
+    running = start("tune.run", "--space", SPACE, "--name", "test", *arguments, WANDB_MODE="offline")
     told = folder / "experiments/test/wandb/told.jsonl"
     until = time.monotonic() + 120
-    while not (told.exists() and told.read_text().count("begun") >= 2):
-        assert time.monotonic() < until, running.end()
+    while not (told.exists() and told.read_text().count("begun") >= 2 and (cores := processes(r"^\S*/wandb-core "))):
+        assert time.monotonic() < until
+        assert running.process.poll() is None, running.end()
         time.sleep(0.02)
-    killed = [pid for pid, words in children(running.process.pid).items() if "/wandb-core" in words.split()[0]]
-    for pid in killed:
+    for pid in cores:
         os.kill(pid, signal.SIGKILL)
-    assert killed
     done = running.end()
     assert done.code == 0, done.err
     assert done.out.count("W&B: ") == 1
@@ -139,27 +126,32 @@ def test_when_wandbs_process_is_killed_no_trial_is_lost_and_one_line_says_so(sta
     assert {run.summary["state"] for run in finalists} == {"completed"}
 
 
+@pytest.fixture(scope="module")
+def away(search_once):
+    """What a search with pictures said whose W&B server is not there, and its experiment directory."""
+    server = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": "0" * 40, "WANDB_MODE": "online"}
+    return search_once(*TINY, "search.trials=4", "trainer.prediction_images=4", **server)
+
+
 @pytest.mark.slow
-def test_a_server_that_is_not_there_delays_no_trial(search, folder, study, wandb_runs):
-    away = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": "0" * 40, "WANDB_MODE": "online"}
-    done = search("quickstart.yaml", *TINY, "search.trials=3", HOME=str(folder), **away)
-    assert done.code == 0, done.err
-    assert done.out.count("W&B: ") == 1
-    assert "so runs are kept in " in done.out
-    directory = folder / "experiments/test"
+@pytest.mark.xdist_group("away")
+def test_a_server_that_is_not_there_delays_no_trial(away, study, wandb_runs):
+    out, directory = away
+    assert out.count("W&B: ") == 1
+    assert "so runs are kept in " in out
     assert {trial.user_attrs["state"] for trial in study(directory)} <= {"completed", "stopped"}
     runs = wandb_runs(directory / "wandb")
-    assert len(runs) == 4
+    assert len(runs) == 5
     for trial in study(directory):
         assert runs[trial_name(trial.number)].values("val_accuracy_epoch") == trial.intermediate_values
 
 
 @pytest.mark.slow
-def test_tensorboard_shows_trials_pictures_and_the_hparams_tab(search, folder, study):
-    done = search("quickstart.yaml", *TINY, "search.trials=4", "trainer.prediction_images=4")
-    assert done.code == 0, done.err
-    logs = folder / "experiments/test/trials"
-    assert done.out.count(f"tensorboard --logdir {logs}") == 2, "at the start and at the end"
+@pytest.mark.xdist_group("away")
+def test_tensorboard_shows_trials_pictures_and_the_hparams_tab(away, study):
+    out, directory = away
+    logs = directory / "trials"
+    assert out.count(f"tensorboard --logdir {logs}") == 2, "at the start and at the end"
     port = 0
     with subprocess.Popen(
         [sys.executable, "-m", "tensorboard.main", "--logdir", logs, "--port", "0", "--host", "127.0.0.1"],
@@ -172,7 +164,7 @@ def test_tensorboard_shows_trials_pictures_and_the_hparams_tab(search, folder, s
                 if "http://" in line:
                     port = int(line.partition("http://")[2].partition(":")[2].partition("/")[0])
                     break
-            trials = study(folder / "experiments/test")
+            trials = study(directory)
             names = {f"{trial.number:05d}" for trial in trials}
             until = time.monotonic() + 60
             while not names <= set(_asked(port, "/data/runs")):
