@@ -12,7 +12,28 @@ import pytest
 PROJECT = Path(__file__).parents[2]
 SPACE = PROJECT / "search_spaces" / "quickstart.yaml"
 SETTINGS = ("data.limit=400", "scheduler.type=none", "retrain.seeds=0", "retrain.epochs=1")
-HEAD = "f" * 51 + "00000"  # Ray's fake provider knows it by that
+
+# A second or so an epoch, in which the processor has nothing to do.
+SLOW = """
+import time
+
+from torch import nn
+
+
+class Slow(nn.Module):
+    def __init__(self, classes, inputs):
+        super().__init__()
+        self.net = nn.Sequential(nn.Flatten(), nn.Linear(inputs, classes))
+
+    def forward(self, images):
+        time.sleep(0.1 if self.training else 0)
+        return self.net(images)
+
+
+def slow(classes, channels, image_size):
+    return Slow(classes, channels * image_size**2)
+"""
+HEAD, HEAD_TYPE = "f" * 51 + "00000", "ray.head.default"  # Ray's fake provider knows it by those
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("clusters")]
 
@@ -57,7 +78,9 @@ def test_a_node_that_is_announced_as_leaving_is_left_with_a_checkpoint(
     address = ray_head(0)
     ray_worker(address)
     (leaves,) = [node["NodeID"] for node in nodes_of(address) if node["Resources"].get("CPU")]
-    long = sets("search.trials=2", "scheduler.max_epochs=40")
+    (folder / "slow.py").write_text(SLOW)
+    point = ("space.network=slow:slow", "space.batch_size=32", "space.width=1.0")
+    long = sets(*point, "search.trials=2", "scheduler.max_epochs=25")
     running = start("tune.run", "--space", SPACE, "--name", "test", "--address", address, *long)
     until(lambda: epochs() >= 3, "third epoch")
     ray_worker(address)
@@ -71,7 +94,7 @@ def test_a_node_that_is_announced_as_leaving_is_left_with_a_checkpoint(
     assert [trial.state.name for trial in trials] == ["COMPLETE"] * 2
     assert [trial.user_attrs.get("lost", 0) for trial in trials] == [0, 0]
     assert sorted(trial.user_attrs["attempts"] for trial in trials) == [1, 2], "one of them ran there"
-    assert epochs() == 80, "and none of its epochs was trained twice"
+    assert epochs() == 50, "and none of its epochs was trained twice"
 
 
 def test_an_autoscaler_brings_the_nodes_that_trials_wait_for_and_takes_idle_ones(
@@ -91,11 +114,18 @@ def test_an_autoscaler_brings_the_nodes_that_trials_wait_for_and_takes_idle_ones
             "gcs_address": f"127.0.0.1:{port}",
         },
         "available_node_types": {
-            "head": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
+            HEAD_TYPE: {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
             "worker": {**group, "min_workers": 0, "max_workers": 2},
         },
-        "head_node_type": "head",
+        "head_node_type": HEAD_TYPE,
         "idle_timeout_minutes": 0.05,
+        # Ray reads these from a file that it does not ship
+        **{key: {} for key in ("auth", "docker", "file_mounts")},
+        **{key: [] for key in ("initialization_commands", "cluster_synced_files", "rsync_exclude", "rsync_filter")},
+        **{key: [] for key in ("setup_commands", "head_setup_commands", "worker_setup_commands")},
+        **{key: [] for key in ("head_start_ray_commands", "worker_start_ray_commands")},
+        "file_mounts_sync_continuously": False,
+        "upscaling_speed": 1,
     }
     file = tmp_path / "autoscaler.json"
     file.write_text(json.dumps(config))
@@ -104,7 +134,7 @@ def test_an_autoscaler_brings_the_nodes_that_trials_wait_for_and_takes_idle_ones
         "RAY_enable_autoscaler_v2": "1",
         "RAY_CLOUD_INSTANCE_ID": HEAD,
         "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD,
-        "RAY_NODE_TYPE_NAME": "head",
+        "RAY_NODE_TYPE_NAME": HEAD_TYPE,
         "AUTOSCALER_UPDATE_INTERVAL_S": "1",
     }.items():
         monkeypatch.setenv(name, value)
