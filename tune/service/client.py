@@ -4,8 +4,8 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -97,7 +97,7 @@ class Cluster:
         with self._asked():
             return self._client.get_job_logs(job)
 
-    def follow(self, job: str) -> Iterator[str]:
+    def follow(self, job: str) -> Generator[str]:
         """What a job says until its end, piece by piece; each once, however often the connection is lost.
 
         Raises LostError where nothing was heard for ten minutes.
@@ -106,12 +106,13 @@ class Cluster:
         for attempt in self._patiently():
             with attempt:
                 skipped = 0
-                for piece in self._tail(job):
-                    new = piece[max(0, told - skipped) :]
-                    skipped += len(piece)
-                    if new:
-                        told += len(new)
-                        yield new
+                with closing(self._tail(job)) as pieces:
+                    for piece in pieces:
+                        new = piece[max(0, told - skipped) :]
+                        skipped += len(piece)
+                        if new:
+                            told += len(new)
+                            yield new
                 if not self._over(job):
                     raise LostError(f"{self.address}: the connection to the job's log ended")
 
@@ -157,7 +158,7 @@ class Cluster:
             reraise=True,
         )
 
-    def _tail(self, job: str) -> Iterator[str]:
+    def _tail(self, job: str) -> Generator[str]:
         with self._asked(), asyncio.Runner() as runner:
             pieces: Any = self._client.tail_job_logs(job)
             try:
@@ -169,7 +170,7 @@ class Cluster:
                     self._heard = time.monotonic()
                     yield piece
             finally:
-                runner.run(pieces.aclose())
+                runner.run(_closed(pieces))
 
     @contextmanager
     def _asked(self) -> Iterator[None]:
@@ -203,6 +204,15 @@ class Cluster:
         if "already exists" in text:
             return ClusterError(f"--address {self.address}: someone sent a job of this name just now; try again")
         return LostError(f"--address {self.address}: {(text.strip().splitlines() or ['failed'])[-1]}")
+
+
+async def _closed(pieces: Any) -> None:
+    """Closes a log, of which the next piece may be waited for: a signal has ended the wait, and nobody has told it."""
+    waiting = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    await pieces.aclose()
 
 
 def _checked(address: str | None) -> str:

@@ -5,6 +5,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -143,8 +144,9 @@ def logs_command(name: str, follow: bool, address: str | None) -> None:
             click.echo(cluster.logs(session.id), nl=False)
             return
         try:
-            for piece in cluster.follow(session.id):
-                click.echo(piece, nl=False)
+            with closing(cluster.follow(session.id)) as pieces:
+                for piece in pieces:
+                    click.echo(piece, nl=False)
         except KeyboardInterrupt:
             click.echo(f"the search goes on; to end it: {_command('stop', [name], address)}", err=True)
             sys.exit(130)
@@ -169,12 +171,12 @@ def stop_command(name: str, now: bool, address: str | None) -> None:
             click.echo(f"{name} does not run: it is {session.state}")
             return
         cluster.stop(session.id)
-        if now:
-            stop_now(cluster, session)
-        else:
-            click.echo("stopping: running trials finish and save their epoch; Ctrl-C leaves it to that", err=True)
         try:
-            session = cluster.ended(session.id)
+            if now:
+                stop_now(cluster, session)
+            else:
+                click.echo("stopping: running trials finish and save their epoch; Ctrl-C leaves it to that", err=True)
+            cluster.ended(session.id)
         except KeyboardInterrupt:
             click.echo(f"it goes on stopping; see {_command('jobs', [], address)}", err=True)
             sys.exit(0)

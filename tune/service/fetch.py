@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any
@@ -91,7 +92,8 @@ def _through_job(cluster: Cluster, name: str, storage: str, new: Path, say: Say,
         job = cluster.submit(entrypoint(words, storage), {"experiment": f"fetch {name}"}, code)
         say(f"{name} comes through the job {job}")
         try:
-            package.read(cluster.follow(job), packed)
+            with closing(cluster.follow(job)) as text:
+                package.read(text, packed)
         finally:
             cluster.stop(job)
             cluster.forget(job)

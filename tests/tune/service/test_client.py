@@ -16,6 +16,7 @@ from aiohttp import web
 
 TOKEN_WAYS = "set RAY_AUTH_TOKEN to it, or RAY_AUTH_TOKEN_PATH to a file that holds it, or put it into"
 WHERE = "it is what `ray start --head` names as its dashboard, as in http://head:8265"
+QUIET = -1  # a piece, and then nothing
 PIECES = ["Running entrypoint\n", "[1/2] trial 0 compl", "eted\n", "[2/2] trial 1 completed\n"]
 
 
@@ -84,9 +85,11 @@ class Dashboard:
         await socket.prepare(request)
         many = self.breaks[self.asked] if self.asked < len(self.breaks) else len(PIECES)
         self.asked += 1
-        for piece in PIECES[:many]:
+        for piece in PIECES[: abs(many)]:
             await socket.send_str(piece)
-        if many < len(PIECES):
+        if many == QUIET:
+            await socket.receive()  # until the other side goes
+        elif many < len(PIECES):
             request.transport.abort()  # as if a cable had been pulled
         else:
             self.over = True
@@ -145,12 +148,13 @@ def test_who_waits_for_an_end_and_is_interrupted_leaves_the_stopping_on(start):
     assert dashboard.stopped
 
 
-def test_who_follows_a_log_and_is_interrupted_leaves_the_search_on(start):
-    dashboard = Dashboard(breaks=[1] * 100)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_who_follows_a_log_and_is_interrupted_leaves_the_search_on(start, number):
+    dashboard = Dashboard(breaks=[QUIET])
     with serving(dashboard.app) as address:
         following = start("logs", "-f", "quickstart", RAY_API_SERVER_ADDRESS=address)
         assert following.stdout.readline() == PIECES[0]
-        following.send_signal(signal.SIGINT)
+        following.send_signal(number)
         out, err = following.communicate(timeout=60)
     assert (following.returncode, out) == (130, "")
     assert err == "the search goes on; to end it: python -m tune stop quickstart\n"
