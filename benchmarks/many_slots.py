@@ -34,6 +34,7 @@ from tune import cluster, fork_server
 from tune.study import StudyRecord
 
 SLOTS, EPOCH_S = 64, 1.0
+_SAMPLED_EVERY_S = 3.0
 RUNGS = {"max_epochs": 4, "grace_period": 1, "reduction_factor": 2}
 NOTES = "MANY_SLOTS_NOTES"  # the folder where trials note their epochs
 
@@ -90,19 +91,19 @@ def cluster_of(kind: str) -> Iterator[None]:
             yield
 
 
-def cpu_seconds() -> dict[str, float]:
-    """Processor time until now of this process, of trials' processes, and of all else that it started."""
-    import psutil  # of Ray's
+def cpu_seconds() -> dict[tuple[str, int], float]:
+    """Processor time until now of this process, of trials' processes, and of all else that it started, one by one."""
+    import psutil
 
     def of(process: Any) -> float:
         times = process.cpu_times()
         return times.user + times.system
 
-    spent: dict[str, float] = defaultdict(float, driver=time.process_time(), workers=0.0, ray=0.0)
+    spent = {("driver", os.getpid()): time.process_time()}
     notes = {int(file.name) for file in Path(os.environ[NOTES]).iterdir()}
     for process in psutil.Process().children(recursive=True):
-        spent["workers" if process.pid in notes else "ray"] += of(process)
-    return dict(spent)
+        spent["workers" if process.pid in notes else "ray", process.pid] = of(process)
+    return spent
 
 
 class Meter(Thread):
@@ -111,23 +112,29 @@ class Meter(Thread):
     def __init__(self, notes: Path) -> None:
         super().__init__(daemon=True)
         self._notes, self._over = notes, Event()
-        self.full: tuple[float, dict[str, float]] | None = None
+        self.full: tuple[float, dict[tuple[str, int], float]] | None = None
+        self._latest: dict[tuple[str, int], float] = {}
         self.start()
 
     def run(self) -> None:
         while not self._over.wait(0.1):
             if len(list(self._notes.iterdir())) == SLOTS:
                 self.full = time.time(), cpu_seconds()
-                return
+                break
+        while not self._over.wait(_SAMPLED_EVERY_S):  # trials' processes end with the search
+            self._latest |= cpu_seconds()
 
     def since(self) -> tuple[float, dict[str, float]] | None:
-        """When all slots had had a trial, and processor time since then."""
+        """When all slots had had a trial, and processor time since then: of trials' processes, to the last sample."""
         self._over.set()
         self.join()
         if self.full is None:
             return None
         at, before = self.full
-        return at, {name: spent - before.get(name, 0.0) for name, spent in cpu_seconds().items()}
+        since: dict[str, float] = defaultdict(float)
+        for process, spent in (self._latest | cpu_seconds()).items():
+            since[process[0]] += spent - before.get(process, 0.0)
+        return at, since
 
 
 def shares(folder: Path, full: float | None) -> dict[str, Any]:
@@ -191,22 +198,25 @@ def measured(kind: str, trials: int) -> dict[str, Any]:
 
 
 @click.command(help=__doc__)
-@click.option("--repeats", default=1, show_default=True, help="Searches of each kind, in turns.")
+@click.option("--repeats", default=3, show_default=True, help="Searches of ours.")
+@click.option("--peers", default=1, show_default=True, help="Of the peer, 8 minutes each; 0 keeps what --out has.")
 @click.option("--trials", default=1280, show_default=True)
 @click.option("--quick", is_flag=True, help="192 trials, ours only; writes nothing.")
 @click.option("--kind", type=click.Choice(["ours", "peer"]), help="One search, here.")
 @click.option("--out", type=click.Path(path_type=Path), default=ROOT / "benchmarks/results/many_slots.json")
-def main(repeats: int, trials: int, quick: bool, kind: str | None, out: Path) -> None:
+def main(repeats: int, peers: int, trials: int, quick: bool, kind: str | None, out: Path) -> None:
     if kind:
         click.echo(json.dumps(measure(kind, trials)))
         return
-    repeats, trials = (1, 192) if quick else (repeats, trials)
-    runs: dict[str, list[dict[str, Any]]] = {"ours": []} if quick else {"ours": [], "peer": []}
-    for _ in range(repeats):
-        for name, told in runs.items():
-            told.append(measured(name, trials))
+    repeats, peers, trials = (1, 0, 192) if quick else (repeats, peers, trials)
+    kept = json.loads(out.read_text())["runs"]["peer"] if not (quick or peers) else []
+    runs: dict[str, list[dict[str, Any]]] = {"ours": [], "peer": kept}
+    for turn in range(max(repeats, peers)):
+        for name in ["ours"] * (turn < repeats) + ["peer"] * (turn < peers):
+            runs[name].append(measured(name, trials))
     for name, each in runs.items():
-        tell(name, each)
+        if each:
+            tell(name, each)
     click.echo(hardware())
     if not quick:
         write(out, {"slots": SLOTS, "epoch_s": EPOCH_S, "rungs": RUNGS, "runs": runs})
