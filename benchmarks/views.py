@@ -42,6 +42,7 @@ def played(folder: Path, trials: int, url: str | None = None) -> None:
     from tune import spec
     from tune.conductor import Conductor
     from tune.open_study import open_study
+    from tune.trials import Report
 
     experiment = replace(spec.load(SPACE, [*SETTINGS, f"search.trials={trials}"]), name="views")
     directory = experiments.reserve(str(folder), "views")
@@ -58,7 +59,7 @@ def played(folder: Path, trials: int, url: str | None = None) -> None:
         for number in list(at):
             at[number] += 1
             rate = conductor.trials[number].hparams["learning_rate"]
-            stop = conductor.result(number, at[number], value(rate, at[number]), float(at[number]))
+            stop = conductor.result(number, Report(at[number], value(rate, at[number]), float(at[number])))
             path = f"trials/{number:05d}/checkpoint_{at[number]:06d}"
             (directory.path / path).mkdir(parents=True, exist_ok=True)
             conductor.checkpointed(number, path)

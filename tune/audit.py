@@ -16,7 +16,7 @@ from tune.limits import Limits
 from tune.slots import Slots
 from tune.spec import Experiment
 from tune.study import StudyRecord
-from tune.trials import ENDED, Start, State, Trial, beyond
+from tune.trials import ENDED, Report, Start, State, Trial, beyond
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -109,31 +109,21 @@ class Audits:
         """It got its slot."""
         self._slots.heard(number)
 
-    def result(
-        self,
-        number: int,
-        epoch: int,
-        value: float,
-        seconds: float,
-        busy: float = 0.0,
-        broken: str = "",
-        figures: object = None,
-        leaving: bool = False,
-    ) -> bool:
-        """A value after an epoch; whether it is to stop."""
-        audit = self.live[number]
-        self._slots.reported(audit, epoch, seconds, busy)
+    def result(self, number: int, report: Report) -> bool:
+        """It has trained an epoch; whether it is to stop."""
+        audit, epoch = self.live[number], report.epoch
+        self._slots.reported(audit, report)
         if number in self._outcome:
             return True
-        if broken:
-            self._outcome[number] = ("diverged", broken)
+        if report.broken:
+            self._outcome[number] = ("diverged", report.broken)
             return True
         if epoch not in audit.values:
             with self._guarded():
-                self._record.note_audit(number, **{f"value {epoch}": value})
-                audit.values[epoch] = value
+                self._record.note_audit(number, **{f"value {epoch}": report.value})
+                audit.values[epoch] = report.value
         self._told(self._of[number])
-        if epoch < self._experiment.scheduler.max_epochs and (leaving or self._yields()):
+        if epoch < self._experiment.scheduler.max_epochs and (report.leaving or self._yields()):
             self._outcome[number] = ("paused", "")
         return number in self._outcome
 

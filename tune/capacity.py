@@ -15,6 +15,7 @@ from tune.sections import ResourcesConfig
 
 _LOOKED_EVERY_S = 1.0
 _COMES_S = 1800  # for a first node: a cloud's GPU machine, and its image
+_AT_ONCE = 64  # slots that are asked for, of those that lack
 _GROUP = "ray.io/node-group"  # a label of the nodes that an autoscaler, or KubeRay, began
 
 
@@ -38,6 +39,7 @@ class Capacity:
         self._share, self._say, self._told = share, say, told
         self._most = most_at_once(resources, share.gpus)
         self._slots, self._looked, self._scales = share.slots, time.monotonic() - _LOOKED_EVERY_S, False
+        self._asked_at = 0.0
         self._asked: list[PlacementGroup] = []
 
     def __call__(self) -> int:
@@ -47,14 +49,16 @@ class Capacity:
             self._look()
         return self._slots
 
-    def ask(self, more: int) -> None:
-        """So many trials more could run at once if there were slots for them."""
-        if not self._scales and not self._asked:
+    def ask(self, more: Callable[[], int]) -> None:
+        """more: gives how many trials more could run if there were slots for them. Asks once a second at most."""
+        if not (self._scales or self._asked) or self._asked_at == self._looked:
             return
-        for group in [group for group in self._asked if placement_group_table(group)["state"] != "PENDING"]:
-            self._give_back(group)
-        # at most as many again as there are: each second brings another look
-        lacking = min(more, self._most - self._slots, max(8, self._slots))
+        self._asked_at = self._looked
+        if self._asked:
+            told = placement_group_table()
+            for group in [one for one in self._asked if told.get(one.id.hex(), {}).get("state") != "PENDING"]:
+                self._give_back(group)
+        lacking = min(more(), self._most - self._slots, _AT_ONCE)
         while len(self._asked) > max(0, lacking):
             self._give_back(self._asked[-1])
         while len(self._asked) < lacking:

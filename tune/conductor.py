@@ -5,7 +5,7 @@ decides as that one would have.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
@@ -21,7 +21,7 @@ from tune.spec import Experiment
 from tune.stopping import make_rule, recall
 from tune.storage import Storage
 from tune.study import StudyRecord
-from tune.trials import DEAD, Start, State, Trial
+from tune.trials import DEAD, Report, Start, State, Trial
 
 Finished = Literal["finished"]
 _MOVES = "its node leaves"  # why a trial pauses that goes on as soon as there is another slot
@@ -31,8 +31,8 @@ class Conductor:
     """Is asked and told by Ray Tune's searcher, scheduler and callback.
 
     place: the experiment's directory. slots: how many trials fit at once now. told: hears every change of a trial;
-    say: a line where an audit begins or ends; audited: every change of a trial's audit.
-    `trouble` is the error that ended the search where the study or the storage could not be written.
+    say: a line where an audit begins or ends; audited: every change of a trial's audit. alone: slots of a trial with a
+    GPU to itself. `trouble` is the error that ended the search where study or storage could not be written.
     """
 
     def __init__(
@@ -44,6 +44,7 @@ class Conductor:
         told: Callable[[Trial], None],
         say: Callable[[str], None] = lambda line: None,
         audited: Callable[[Trial], None] = lambda trial: None,
+        alone: int = 1,
     ) -> None:
         self.experiment, self.record, self.slots, self.told = experiment, record, slots, told
         search, scheduler = experiment.search, experiment.scheduler
@@ -51,7 +52,7 @@ class Conductor:
         self._at_rungs = AtRungs(scheduler, self.rule if scheduler.promotes and isinstance(self.rule, Rungs) else None)
         # a failed trial may run again; in the place of a diverged one another is promoted
         self._no_peers = DEAD if scheduler.promotes else frozenset[State]({"failed"})
-        self.live = Slots(search.trial_timeout)
+        self.live = Slots(search.trial_timeout, alone)
         self.interrupted = False
         self.trouble: Exception | None = None
         self.first_traceback = ""
@@ -114,19 +115,25 @@ class Conductor:
         """How many trainings might yet want a slot beside those that have one; some of them will be stopped first."""
         return len(self.waiting) + len(self._at_rungs.waiting) + self.audits.left + self.proposals.left
 
+    def wants(self) -> int:
+        """How many trainings would begin now if there were slots for them."""
+        if self.over or self.interrupted:
+            return 0
+        ready = len(self.waiting) + self.audits.left + self.proposals.left + bool(self._at_rungs.promotable())
+        return max(0, ready - max(0, self.slots() - len(self.live)))
+
     def next(self) -> Start | Finished | None:
         """The trial for a free slot; None if there is no slot, or nothing to do until a running trial says more."""
-        if not self.over and len(self.live) >= self.slots():
-            # Ray Tune asks again as soon as a trial has its slot, before it tells of any result: so the study that the
-            # sampler sees is the same one whether or not the search is killed or interrupted in between. Not before
-            # that: the trial would wait for the proposal.
+        if not self.over and not self.live.room(self.slots()):
+            # Ray Tune asks again once a trial has its slot, before it tells of any result: so the sampler sees the same
+            # study whether or not the search is killed in between. Before that, the trial would wait.
             if not self.pending:
                 with self._guarded():
                     self.proposals.look_ahead(self.slots())
             return None
         if self.over or self.interrupted:
             return None if self.live else "finished"
-        if self.makes_room:
+        if self.makes_room or (self.waiting and not self.live.room(self.slots(), self.waiting[0])):
             return None
         with self._guarded():
             if trial := self._choose():
@@ -142,7 +149,7 @@ class Conductor:
 
     @property
     def makes_room(self) -> bool:
-        """Whether a trial waits for a whole GPU, which others that begin meanwhile would go on sharing."""
+        """Whether a trial waits for a whole GPU, which others that begin would go on sharing."""
         return any(self.in_slot(number).alone for number in self.pending)
 
     def in_slot(self, number: int) -> Trial:
@@ -168,7 +175,7 @@ class Conductor:
 
     def _wants_slots(self) -> bool:
         """Whether an audit is to make room: for a trial of the search, or since that was interrupted."""
-        if self.interrupted or len(self.live) < self.slots():
+        if self.interrupted or self.live.room(self.slots()):
             return self.interrupted
         return bool(self.waiting or self.proposals.left or self._at_rungs.promotable())
 
@@ -214,36 +221,22 @@ class Conductor:
         self.told(self.trials[number])
 
     @or_audit
-    def result(
-        self,
-        number: int,
-        epoch: int,
-        value: float,
-        seconds: float,
-        busy: float = 0.0,
-        broken: str = "",
-        figures: Mapping[str, float] | None = None,
-        leaving: bool = False,
-    ) -> bool:
-        """A trial's value after an epoch; whether it is to stop.
-
-        seconds: of this attempt so far; busy: of them, spent in training. broken: what was no number, in words.
-        figures: of several objectives each, by name. leaving: whether its node is about to go.
-        """
-        trial = self.trials[number]
-        self.live.reported(trial, epoch, seconds, busy)
+    def result(self, number: int, report: Report) -> bool:
+        """A trial has trained an epoch; whether it is to stop."""
+        trial, epoch = self.trials[number], report.epoch
+        self.live.reported(trial, report)
         if number in self._outcome:
             return True
         with self._guarded():
-            if broken:
-                self._outcome[number] = ("diverged", broken)
+            if report.broken:
+                self._outcome[number] = ("diverged", report.broken)
                 return True
             if epoch not in trial.values:
-                self.record.report(number, epoch, value, figures)
-                trial.values[epoch] = value
-                trial.figures |= {epoch: dict(figures)} if figures else {}
+                self.record.report(number, epoch, report.value, report.figures)
+                trial.values[epoch] = report.value
+                trial.figures |= {epoch: dict(report.figures)} if report.figures else {}
             self._judge(trial, epoch)
-            if (self.interrupted or leaving) and epoch < self.experiment.scheduler.max_epochs:
+            if (self.interrupted or report.leaving) and epoch < self.experiment.scheduler.max_epochs:
                 self._outcome.setdefault(number, ("paused", "" if self.interrupted else _MOVES))
         self.told(trial)
         return number in self._outcome or self.trouble is not None

@@ -43,7 +43,12 @@ def run_jobs(
     options = {"num_gpus": share.gpus, "max_calls": 1} if share.gpus else {"num_gpus": 0}
     task: Any = ray.remote(**options)(last_mile_training)
     slots = Capacity(experiment.resources, share)
-    waiting, running = list(jobs), dict[Any, tuple[Job, float]]()
+    waiting = [(job, share.gpus) for job in jobs]
+    running: dict[Any, tuple[Job, float]] = {}
+
+    def room(gpus: float) -> bool:
+        taken = sum(each / share.gpus if share.gpus else 1 for _, each in running.values())
+        return not running or taken + (gpus / share.gpus if share.gpus else 1) <= slots() + 1e-9
 
     def start(job: Job, gpus: float) -> None:
         title, retries = shortened(experiment.name, f" {job.title}"), experiment.search.max_retries
@@ -53,16 +58,16 @@ def run_jobs(
 
     try:
         while waiting or running:
-            while waiting and len(running) < slots():
-                start(waiting.pop(0), share.gpus)
-            slots.ask(len(waiting))
+            while waiting and room(waiting[0][1]):
+                start(*waiting.pop(0))
+            slots.ask(lambda: len(waiting))
             for ready in ray.wait(list(running), timeout=_POLL_S)[0]:
                 job, gpus = running.pop(ready)
                 try:
                     result = ray.get(ready)
                 except RayTaskError as error:
                     if is_out_of_memory(error.cause) and gpus < ceil(gpus):
-                        start(job, ceil(gpus))
+                        waiting.insert(0, (job, ceil(gpus)))
                         continue
                     result = _failed(error, directory)
                 except RayError as error:

@@ -11,7 +11,7 @@ from cifar.config import not_finite
 from tune.conductor import Conductor
 from tune.kept_processes import KeptProcesses
 from tune.naming import show_titles
-from tune.trials import BUSY, DIVERGED, EPOCH, NODE
+from tune.trials import BUSY, DIVERGED, EPOCH, NODE, Report
 
 
 class ConductedScheduler(FIFOScheduler):
@@ -71,8 +71,7 @@ class ConductedScheduler(FIFOScheduler):
         if self._kept:
             self._kept.seen(tune_controller._trial_to_actor.get(trial), node)
         search = self.conductor.experiment.search
-        stop = self.conductor.result(
-            trial.config["number"],
+        report = Report(
             int(result[EPOCH]),
             result.get(search.metric, math.nan),
             result["time_total_s"],
@@ -81,4 +80,5 @@ class ConductedScheduler(FIFOScheduler):
             figures={each.metric: result[each.metric] for each in search.objectives or () if each.metric in result},
             leaving=node in self.leaving(),
         )
+        stop = self.conductor.result(trial.config["number"], report)
         return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE

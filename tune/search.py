@@ -71,6 +71,7 @@ class Recorder(ray_tune.Callback):
         self.conductor, self.directory, self.shares_gpu = conductor, directory, shares_gpu
         self.metrics, self.slots = metrics, slots
         self._publish_at = time.monotonic() + _PUBLISHED_EVERY_S
+        self._not_before = 0.0
 
     def __getstate__(self) -> dict[str, Any]:
         """Ray Tune pickles its parts to restore a search; ours goes on from the study."""
@@ -79,8 +80,8 @@ class Recorder(ray_tune.Callback):
     def on_step_begin(self, iteration: int, trials: list[RayTrial], **info: Any) -> None:
         """Every tenth of a second or so."""
         self.metrics.publish()
-        self.slots.ask(0 if self.conductor.interrupted else self.conductor.could_begin)
-        if time.monotonic() > self._publish_at:
+        self.slots.ask(self.conductor.wants)
+        if time.monotonic() >= self._publish_at:
             self.publish()
         for number in self.conductor.overdue():
             for trial in trials:
@@ -88,14 +89,18 @@ class Recorder(ray_tune.Callback):
                     ray.kill(trial.temporary_state.ray_actor)
 
     def publish(self) -> None:
-        """Uploads the study, where the experiment directory is on an object store; a large one less often."""
+        """Uploads the study, where the experiment directory is on an object store.
+
+        Every few seconds, and when a trial has ended; a large one less often.
+        """
         began = time.monotonic()
         try:
             self.directory.publish(self.directory.journal)
         except OSError as error:
             self.conductor.trouble = self.conductor.trouble or error
         ended = time.monotonic()
-        self._publish_at = ended + max(_PUBLISHED_EVERY_S, (ended - began) / _UPLOADS)
+        self._not_before = ended + (ended - began) / _UPLOADS
+        self._publish_at = max(ended + _PUBLISHED_EVERY_S, self._not_before)
 
     def on_trial_start(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
         """A trial got a slot."""
@@ -118,6 +123,7 @@ class Recorder(ray_tune.Callback):
     def on_trial_complete(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
         """A trial ended, by itself or stopped."""
         self.conductor.ended(trial.config["number"])
+        self._publish_at = min(self._publish_at, max(time.monotonic(), self._not_before))
 
     def on_trial_error(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
         """A trial raised, or its process is gone."""
@@ -174,7 +180,9 @@ def search(
         progress.update(trial)
         tracker.update(trial)
 
-    conductor = Conductor(experiment, record, directory.place, slots, told, progress.say, progress.standing.update)
+    alone = int(math.ceil(share.gpus) / share.gpus + 1e-9) if share.gpus else 1
+    audited = progress.standing.update
+    conductor = Conductor(experiment, record, directory.place, slots, told, progress.say, audited, alone)
     progress.recall(conductor.trials.values(), conductor.limits)
     for trial in conductor.trials.values():
         tracker.update(trial, recalled=True)

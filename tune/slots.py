@@ -4,7 +4,7 @@ import math
 import time
 from dataclasses import dataclass
 
-from tune.trials import Trial
+from tune.trials import Report, Trial
 
 
 @dataclass
@@ -12,16 +12,20 @@ class Attempt:
     """One stay in a slot. before: the trial's seconds and busy seconds of earlier ones."""
 
     before: tuple[float, float]
+    takes: int = 1  # slots
     heard: float = math.inf  # until it has its slot
     epoch: int = 0  # that it reported last
     hung: bool = False
 
 
 class Slots:
-    """By the trial's number. timeout: seconds of silence after which a training is overdue; None for no such limit."""
+    """By the trial's number. timeout: seconds of silence after which a training is overdue; None for no such limit.
 
-    def __init__(self, timeout: float | None) -> None:
-        self._timeout = timeout
+    alone: slots that a training takes which has a GPU to itself, where others share one.
+    """
+
+    def __init__(self, timeout: float | None, alone: int = 1) -> None:
+        self._timeout, self._alone = timeout, alone
         self._live: dict[int, Attempt] = {}
         self._last: dict[int, Attempt] = {}  # of those that have left, too: a checkpoint may be told of later
 
@@ -36,21 +40,27 @@ class Slots:
         """Those that were begun and have no slot yet."""
         return [number for number, attempt in self._live.items() if attempt.heard == math.inf]
 
+    def room(self, slots: int, trial: Trial | None = None) -> bool:
+        """Whether `trial`, or any other, may begin where there are so many slots; where none is taken, in any case."""
+        takes = self._alone if trial and trial.alone else 1
+        return not self._live or sum(attempt.takes for attempt in self._live.values()) + takes <= slots
+
     def begin(self, trial: Trial) -> None:
         """A training asks for a slot."""
-        self._live[trial.number] = self._last[trial.number] = Attempt((trial.seconds, trial.busy))
+        takes = self._alone if trial.alone else 1
+        self._live[trial.number] = self._last[trial.number] = Attempt((trial.seconds, trial.busy), takes)
 
     def heard(self, number: int) -> None:
         """It got its slot, or reported."""
         if attempt := self._live.get(number):
             attempt.heard, attempt.hung = time.monotonic(), False
 
-    def reported(self, trial: Trial, epoch: int, seconds: float, busy: float) -> None:
-        """It finished an epoch; seconds, and of them busy ones: of this attempt so far."""
+    def reported(self, trial: Trial, report: Report) -> None:
+        """It finished an epoch."""
         self.heard(trial.number)
         attempt = self._last.setdefault(trial.number, Attempt((0.0, 0.0)))
-        attempt.epoch = epoch
-        trial.seconds, trial.busy = attempt.before[0] + seconds, attempt.before[1] + busy
+        attempt.epoch = report.epoch
+        trial.seconds, trial.busy = attempt.before[0] + report.seconds, attempt.before[1] + report.busy
 
     def epoch(self, number: int) -> int:
         """The one it reported last."""

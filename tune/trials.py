@@ -115,6 +115,23 @@ class Trial:
 
 
 @dataclass(frozen=True)
+class Report:
+    """What a trial says after an epoch. seconds: of this attempt so far; busy: of them, spent in training.
+
+    broken: what was no number, in words. figures: of several objectives each, by name. leaving: whether its node is
+    about to go.
+    """
+
+    epoch: int
+    value: float
+    seconds: float
+    busy: float = 0.0
+    broken: str = ""
+    figures: Mapping[str, float] = field(default_factory=dict)
+    leaving: bool = False
+
+
+@dataclass(frozen=True)
 class Start:
     """A trial to be started. checkpoints: (epoch, path in the experiment directory), the one to go on from first.
 

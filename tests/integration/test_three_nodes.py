@@ -272,6 +272,7 @@ def test_two_searches_outlive_a_worker_and_the_head(site):
     assert came < 60
     until(lambda: len(site.ends("ours")) >= 4, "fourth end")
     ended = {name: site.ends(name) for name in ("ours", "theirs")}
+    time.sleep(5)  # what was told a moment ago may not be in S3 yet
     for machine in site.machines:
         machine.lose_power()
 

@@ -25,7 +25,7 @@ from tune.open_study import open_study
 from tune.space import Space
 from tune.spec import Experiment, load
 from tune.summary import Summary
-from tune.trials import Start, Trial
+from tune.trials import Report, Start, Trial
 
 QUICKSTART = Path(__file__).parents[2] / "search_spaces" / "quickstart.yaml"
 HOSTILE = "</script><script>alert('x')</script> \"quoted\" 🎉"
@@ -98,6 +98,7 @@ class Session:
     folder: Path
     value: Value | list[list[float]] = learning_curve
     slots: int = 1
+    alone: int = 1
     hook: Callable[[str], None] = lambda what: None
     told: list[tuple[int, str]] = field(default_factory=list)  # number and state of each change
     began: list[Start] = field(default_factory=list)
@@ -108,7 +109,10 @@ class Session:
         self.folder.mkdir(parents=True, exist_ok=True)
         directory = ExperimentDir(self.folder)
         self.record, self.notes = open_study(self.experiment, directory, str(self.folder.parent), None, "f00d")
-        self.conductor = Conductor(self.experiment, self.record, directory.place, lambda: self.slots, self._hear)
+        place = directory.place
+        self.conductor = Conductor(
+            self.experiment, self.record, place, lambda: self.slots, self._hear, alone=self.alone
+        )
 
     def _hear(self, trial: Trial) -> None:
         self.told.append((trial.number, trial.state))
@@ -142,9 +146,10 @@ class Session:
         search = self.experiment.search
         beside = {each.metric: float(self.trials[number].hparams["translate"]) for each in search.objectives or ()}
         figures = {**beside, search.metric: value} if beside else {}
-        return self.conductor.result(
-            number, self.epoch[number], value, self.seconds[number], broken=broken, figures=figures, leaving=leaving
+        report = Report(
+            self.epoch[number], value, self.seconds[number], broken=broken, figures=figures, leaving=leaving
         )
+        return self.conductor.result(number, report)
 
     def save(self, number: int) -> str:
         """The checkpoint of its latest epoch."""

@@ -76,6 +76,43 @@ def test_a_node_that_is_gone_before_its_trial_has_left_costs_one_start(session):
     assert states(one) == {0: ("completed", "")}
 
 
+def test_a_trial_with_a_gpu_to_itself_takes_the_slots_of_those_that_would_share_it(session):
+    """Else the search would take more than its share of a cluster, or wait for slots that are none."""
+    one = session(*NO_STOPPING, "search.trials=8", slots=4, alone=2)
+    assert one.fill() == [0, 1, 2, 3]
+    one.leave(0)
+    one.conductor.crowded_out(0)
+    assert one.conductor.next() is None, "one slot is free, and two are needed; the next trial does not take it"
+    while not one.train(1):
+        pass
+    assert one.fill() == [0]
+    assert one.conductor.next() is None
+    while not one.train(2):
+        pass
+    assert one.fill() == [4]
+
+
+def test_where_even_one_does_not_fit_the_share_it_runs_when_nothing_else_does(session):
+    one = session(*NO_STOPPING, "search.trials=2", slots=1, alone=2)
+    one.fill()
+    one.leave(0)
+    one.conductor.crowded_out(0)
+    assert one.fill() == [0]
+
+
+def test_what_is_wanted_is_what_would_begin_at_once(session):
+    one = session(*PROMOTE, "search.trials=4", value=[[0.9] * 4, [0.8] * 4, [0.2] * 4, [0.1] * 4], slots=1)
+    assert one.conductor.wants() == 3, "there is a slot for one of four"
+    one.run(steps=4)
+    one.train(3)
+    assert one.conductor.could_begin > 1
+    assert one.conductor.wants() == 0, "of those at the rung one may go on, and has the slot that is free"
+    one.slots = 0
+    assert one.conductor.wants() == 1
+    one.conductor.interrupt()
+    assert one.conductor.wants() == 0
+
+
 def test_what_could_begin_is_counted_to_the_last(session):
     one = session(*PROMOTE, "search.trials=4")
     assert one.conductor.could_begin == 4
