@@ -105,7 +105,7 @@ def _prepared(
         directory = (experiments.reserve if mode == "new" else reopen)(where.storage, experiment.name)
     if mode == "new":
         check_study(experiment, where.storage, where.study)
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     data = images.load(experiment.data)
     if skipped := data.skipped:
         words = f"broken image files left out: {len(skipped)} ({'; '.join(skipped)})"
