@@ -118,7 +118,7 @@ def replay(name: str, trial: int | None, storage: str, study: str | None) -> Non
 
     with exit_status():
         told = replays.replay(name, trial, storage, lambda line: click.echo(line, err=True), study)
-    replays.show(told, Console(highlight=False))
+    replays.show(told, Console(highlight=False, emoji=False))
     sys.exit(told.verdict == "different")
 
 
@@ -149,7 +149,8 @@ def what_if_command(name: str, storage: str, study: str | None, as_json: bool, *
     if as_json:
         click.echo(json.dumps(told.to_json(), indent=2))
     else:
-        what_if.show(told, known.experiment.scheduler, known.experiment.search.metric, Console(highlight=False))
+        console = Console(highlight=False, emoji=False)
+        what_if.show(told, known.experiment.scheduler, known.experiment.search.metric, console)
 
 
 @main.command("next")

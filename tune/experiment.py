@@ -200,8 +200,10 @@ def working_copy(where: Storage, name: str, *, fresh: bool) -> ExperimentDir:
     if ExperimentDir(path).is_locked():
         raise NameTakenError(f"the experiment {remote.uri} is being run by another process; wait for its end")
     try:
+        if fresh and path.exists():
+            shutil.rmtree(path)
         for each in path.iterdir() if path.exists() else ():
-            if fresh or each.name not in _LOCAL:
+            if each.name not in _LOCAL:
                 shutil.rmtree(each) if each.is_dir() else each.unlink()
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -330,7 +332,8 @@ def resuming(command: str) -> str:
         at = [part for flag in ("--name", "--address") if flag in words for part in words[words.index(flag) :][:2]]
         return shlex.join(["python", "-m", "tune", "resume", *at[1:]])
     searches = words[2:3] == ["tune.run"] or words[2:4] == ["tune", "run"]
-    return shlex.join([*words, "--resume"] if searches and "--resume" not in words else words)
+    goes_on = not searches or {"--resume", "--restartable"} & set(words)
+    return shlex.join(words if goes_on else [*words, "--resume"])
 
 
 def _without_password(argument: str) -> str:

@@ -1,6 +1,7 @@
 """Going on with an experiment that began before: the same one, or an error for each field that differs."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from tune import spec, yaml_file
@@ -8,8 +9,34 @@ from tune.errors import ResumeError
 from tune.experiment import ExperimentDir, check_name, passing_copy, working_copy
 from tune.problems import nearest
 from tune.spec import RECORD, Experiment
-from tune.storage import open_storage, probe
+from tune.storage import Storage, open_storage, probe
 from tune.study_storage import shown_url
+
+
+def has_begun(storage: str, name: str) -> bool:
+    """Whether there is an experiment of that name. If not, what a beginning cut short left of it goes.
+
+    Raises StorageError where that cannot be found out: what has begun must not begin anew.
+    """
+    check_name(name)
+    where = open_storage(storage)
+    try:
+        where.read_text(f"{name}/experiment.yaml")
+    except (FileNotFoundError, NotADirectoryError):
+        _clear(where, name)
+        return False
+    except Exception as error:
+        raise where.complaint(error) from None
+    return True
+
+
+def _clear(where: Storage, name: str) -> None:
+    """Deletes what a beginning cut short left of an experiment: its folder, with nothing whole in it."""
+    if where.local:
+        with suppress(OSError):  # a folder with anything else in it is somebody's, and stays
+            for litter in (where.local / name).glob(".experiment.yaml.*"):
+                litter.unlink()
+            (where.local / name).rmdir()
 
 
 def reopen(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cifar.errors import UserError
-from tune.session import Where, run
+from tune.session import Mode, Where, run
 
 if TYPE_CHECKING:
     from tune.spec import Experiment
@@ -55,9 +55,20 @@ def on_a_cluster(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--name", help="Name of the experiment.  [default: the file's, without .yaml]")
 @on_a_cluster
 @click.option("--resume", is_flag=True, help="Go on with the experiment of that name; more trials extend it.")
+@click.option(
+    "--restartable",
+    is_flag=True,
+    help="Begin the experiment, or go on with it if it has begun: for a job that a scheduler may start again.",
+)
 @click.option("--dry-run", is_flag=True, help="Show the resolved experiment and what it will cost; start nothing.")
 def main(
-    file: Path | None, overrides: tuple[str, ...], name: str | None, resume: bool, dry_run: bool, **where: str | None
+    file: Path | None,
+    overrides: tuple[str, ...],
+    name: str | None,
+    resume: bool,
+    restartable: bool,
+    dry_run: bool,
+    **where: str | None,
 ) -> None:
     """Search hyperparameters, retrain the winner, evaluate it once on the test set.
 
@@ -65,6 +76,8 @@ def main(
     in the call, the file, the data or the storage; 1 every trial failed, or a fault of ours; 130 or 143 interrupted,
     to be resumed.
     """
+    if resume and restartable:
+        raise click.UsageError("--resume and --restartable: choose one; the latter resumes, too, what has begun")
     if file is None and (dry_run or not (resume and name)):
         raise click.UsageError("--space FILE is missing; only --resume --name NAME goes on without it")
     with exit_status():
@@ -72,7 +85,8 @@ def main(
             assert file is not None
             _show_plan(file, overrides)
         else:
-            run(file, overrides, name, Where(**where), "resume" if resume else "new")  # type: ignore[arg-type]
+            mode: Mode = "resume" if resume else "restart" if restartable else "new"
+            run(file, overrides, name, Where(**where), mode)  # type: ignore[arg-type]
 
 
 @contextmanager

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tune.summary import Summary
     from tune.tracking import Tracking
 
-Mode = Literal["new", "resume", "retry", "retrain"]
+Mode = Literal["new", "resume", "restart", "retry", "retrain"]
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,9 @@ def run(
 ) -> "tuple[ExperimentDir, Evaluation]":
     """The whole of `python -m tune.run`, from reading `file` to the closing table.
 
-    file: None for what the experiment `name` began with. mode: resume: go on with the experiment of that name; retry:
-    with its failed trials too; retrain: make its model anew, of the trials as they are.
+    file: None for what the experiment `name` began with. mode: resume: go on with the experiment of that name; restart:
+    if it has begun, else begin it; retry: with its failed trials too; retrain: make its model anew, of the trials as
+    they are.
 
     Raises UserError for what the user can repair, SearchFailedError if no trial gave a value, RetrainFailedError if
     there is no model, InterruptedSearchError after Ctrl-C or SIGTERM.
@@ -87,7 +88,7 @@ def _prepared(
     from tune import experiment as experiments
     from tune import images, ledger, spec
     from tune.open_study import check_study
-    from tune.resume import check_same, reopen
+    from tune.resume import check_same, has_begun, reopen
     from tune.study_storage import absolute_url
 
     if where.study:
@@ -99,10 +100,12 @@ def _prepared(
     else:
         experiment = spec.load(file, overrides)
         experiment = replace(experiment, name=experiment.name if name is None else name)
+        if mode == "restart":
+            mode = "resume" if has_begun(where.storage, experiment.name) else "new"
         directory = (experiments.reserve if mode == "new" else reopen)(where.storage, experiment.name)
     if mode == "new":
         check_study(experiment, where.storage, where.study)
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     data = images.load(experiment.data)
     if skipped := data.skipped:
         words = f"broken image files left out: {len(skipped)} ({'; '.join(skipped)})"

@@ -43,9 +43,9 @@ def status_command(name: str | None, storage: str, study: str | None, as_json: b
         if as_json:
             _print_json(overview.overview(storage, name, study).as_dict())
         elif watch:
-            _watch(storage, name, study, Console(highlight=False))
+            _watch(storage, name, study, Console(highlight=False, emoji=False))
         else:
-            overview.overview(storage, name, study).print(Console(highlight=False))
+            overview.overview(storage, name, study).print(Console(highlight=False, emoji=False))
 
 
 @click.command("list")
@@ -65,7 +65,7 @@ def list_command(storage: str, as_json: bool) -> None:
         elif not lines:
             click.echo(f"no experiment has begun in {storage}")
         else:
-            listing.print_list(lines, Console(highlight=False))
+            listing.print_list(lines, Console(highlight=False, emoji=False))
 
 
 def _quick() -> None:

@@ -12,7 +12,11 @@ import kubernetes_validate
 import pytest
 from ruamel.yaml import YAML
 
-KUBERAY = Path(__file__).parents[2] / "docker" / "kuberay"
+from tune.run import main
+from tune.spec import load
+
+PROJECT = Path(__file__).parents[2]
+KUBERAY = PROJECT / "docker" / "kuberay"
 SCHEMA = json.loads(Path(__file__).with_name("kuberay.schema.json").read_text())
 MANIFESTS = {file.stem: YAML(typ="safe").load(file) for file in sorted(KUBERAY.glob("*.yaml"))}
 
@@ -128,7 +132,10 @@ def test_a_job_has_the_clusters_spec_and_begins_anew_where_its_head_is_lost():
     assert spec["submissionMode"] == "SidecarMode"
     assert spec["shutdownAfterJobFinishes"] is True
     words = spec["entrypoint"].split()
-    assert words[0] == "begin-or-resume"
+    assert words[:3] == ["python", "-m", "tune.run"]
+    called = main.make_context("tune.run", words[3:]).params
+    assert (called["restartable"], called["address"], called["overrides"]) == (True, "auto", ())
+    assert load(PROJECT / called["file"]).name == MANIFESTS["rayjob"]["metadata"]["name"]
     assert not set("'\"$;&|`\\") & set(spec["entrypoint"]), "the submitter's shell would take them"
 
 

@@ -207,8 +207,9 @@ class Site:
         """One more node."""
         return self.machine().join(f"--address={self.head}")
 
-    def search(self, head: Machine, name: str, *flags: str) -> subprocess.Popen[str]:
-        words = ("--space", f"{name}.yaml", "--storage", self.storage, "--address", self.head, *flags)
+    def search(self, head: Machine, name: str) -> subprocess.Popen[str]:
+        """Begins it or goes on with it, by the same call."""
+        words = ("--space", f"{name}.yaml", "--storage", self.storage, "--address", self.head, "--restartable")
         return head.run("tune.run", *words, log=f"{name}.log")
 
     def said(self, name: str) -> str:
@@ -278,7 +279,7 @@ def test_two_searches_outlive_a_worker_and_the_head(site):
 
     shutil.move(site.folder / "away", site.folder / "images")
     head = site.cluster()
-    running = {name: site.search(head, name, "--resume") for name in ended}
+    running = {name: site.search(head, name) for name in ended}
     for name, search in running.items():
         assert search.wait(300) == 0, site.said(name)
         again = set(site.ends(name))

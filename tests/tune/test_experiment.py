@@ -15,6 +15,7 @@ from tune.experiment import (
     command_line,
     git_commit,
     reserve,
+    resuming,
     to_yaml,
     versions,
     whole,
@@ -268,6 +269,14 @@ def test_the_command_line_can_be_pasted_into_a_shell(monkeypatch, arguments, lin
     monkeypatch.setattr(sys, "argv", arguments)
     assert command_line() == line
     assert shlex.split(line)[3:] == arguments[1:]
+
+
+@pytest.mark.parametrize(
+    ("flag", "again"), [("", " --resume"), (" --resume", " --resume"), (" --restartable", " --restartable")]
+)
+def test_the_call_that_goes_on_says_so_once(flag, again):
+    command = "python -m tune.run --space a.yaml"
+    assert resuming(f"{command}{flag}") == f"{command}{again}"
 
 
 def test_litter_of_another_process_is_not_touched(tmp_path):

@@ -3,8 +3,8 @@ import re
 import pytest
 
 from tune.errors import ResumeError, StorageError
-from tune.experiment import ExperimentDir, begin
-from tune.resume import check_same, reopen
+from tune.experiment import ExperimentDir, begin, reserve
+from tune.resume import check_same, has_begun, reopen
 from tune.study_storage import shown_url
 
 COMMAND = "python -m tune.run --space search.yaml"
@@ -57,6 +57,50 @@ def test_a_storage_that_is_not_there_is_not_made(tmp_path):
     ):
         reopen(str(tmp_path / "nowhere"), "first")
     assert list(tmp_path.iterdir()) == []
+
+
+# Whether it has begun
+
+
+def test_only_an_experiment_that_has_begun_is_taken_for_one(begun, tmp_path):
+    storage = str(tmp_path / "experiments")
+    assert not has_begun(storage, "first")
+    begun()
+    assert has_begun(storage, "first")
+    assert not (tmp_path / "experiments" / "second").exists()
+
+
+def test_what_a_beginning_cut_short_left_goes_and_a_folder_of_others_stays(tmp_path):
+    for name, left in (("empty", ()), ("cut", (".experiment.yaml.7",)), ("theirs", (".experiment.yaml.7", "x"))):
+        (tmp_path / name).mkdir()
+        for file in left:
+            (tmp_path / name / file).write_text("data: {sou")
+    assert [has_begun(str(tmp_path), name) for name in ("empty", "cut", "theirs")] == [False] * 3
+    assert [path.name for path in tmp_path.iterdir()] == ["theirs"]
+    assert (tmp_path / "theirs" / "x").read_text() == "data: {sou"
+
+
+def test_in_an_object_store_too(experiment, server, s3_keys, tmp_path, monkeypatch):
+    """Also where the bucket is not there yet, and where a beginning was cut short before it was uploaded."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    uri = server.uri("restarted/some", options="&allow_bucket_creation=true")
+    assert not has_begun(uri, "first")
+    with monkeypatch.context() as broken:
+        broken.setattr(ExperimentDir, "publish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            begin(reserve(uri, "first"), experiment(), COMMAND, "f00d")
+    assert not has_begun(uri, "first")
+    begin(reserve(uri, "first"), experiment(), COMMAND, "f00d")
+    assert has_begun(uri, "first")
+    assert reopen(uri, "first").spec.exists()
+
+
+@pytest.mark.slow
+def test_a_storage_that_does_not_answer_is_no_storage_without_experiments(s3_server, s3_keys):
+    server = s3_server()
+    server.kill()
+    with pytest.raises(StorageError, match=r"^--storage s3://restarted/some.* cannot use it: "):
+        has_begun(server.uri("restarted/some"), "first")
 
 
 def test_a_name_that_cannot_be_one_is_refused(begun, tmp_path):

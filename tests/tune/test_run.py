@@ -8,7 +8,9 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
+from tune.experiment import begin, reserve
 from tune.run import main
+from tune.spec import load
 
 SPACES = Path(__file__).parents[2] / "search_spaces"
 
@@ -225,7 +227,10 @@ def test_a_misspelt_option_suggests_the_right_one(run):
     assert "'--space'" in result.stderr
 
 
-@pytest.mark.parametrize("arguments", [(), ("--resume",), ("--name", "x"), ("--resume", "--name", "x", "--dry-run")])
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("--resume",), ("--name", "x"), ("--restartable", "--name", "x"), ("--resume", "--name", "x", "--dry-run")],
+)
 def test_only_what_began_goes_on_without_an_experiment_file(run, arguments):
     result = run(*arguments)
     assert result.exit_code == 2
@@ -237,3 +242,46 @@ def test_the_storage_may_come_from_the_environment(run, tmp_path, monkeypatch):
     result = run("--resume", "--name", "x")
     assert result.exit_code == 2
     assert f"there is no experiment x in {tmp_path / 'kept'}" in result.stderr
+
+
+GONE = ("--space", SPACES / "image_folder.yaml", "--set", "data.root=gone", "--restartable")
+NO_IMAGES = "error: data.root {root}/gone does not exist; images belong in {root}/gone/train/<class>/\n"
+
+
+def test_a_job_that_may_be_started_again_begins_what_has_not_begun(run, tmp_path):
+    """All that is before its images, which are not there."""
+    half = tmp_path / "experiments" / "image_folder"
+    assert run(*GONE).stderr == NO_IMAGES.format(root=tmp_path)
+    half.mkdir()
+    (half / ".experiment.yaml.7").write_text("data: {sou")
+    assert run(*GONE).stderr == NO_IMAGES.format(root=tmp_path)
+    assert not half.exists(), "what a beginning cut short left goes"
+    half.mkdir()
+    (half / "thesis.tex").touch()
+    assert "the experiment" in (refused := run(*GONE)).stderr
+    assert f"{half} exists; " in refused.stderr
+    assert (refused.exit_code, [path.name for path in half.iterdir()]) == (2, ["thesis.tex"])
+
+
+def test_a_job_that_is_started_again_goes_on_with_what_has_begun(run, images, tmp_path):
+    sets = ("--set", f"data.root={images}")
+    begun = load(SPACES / "image_folder.yaml", (sets[1], "search.seed=1"))
+    begin(reserve(str(tmp_path / "experiments"), begun.name), begun, "python -m tune.run", "f00d")
+    result = run(*GONE[:2], *sets, "--restartable", "--set", "search.seed=2")
+    assert result.exit_code == 2
+    assert "search.seed: the search began with 1, and now it is 2" in result.stderr
+
+
+def test_what_cannot_be_read_is_not_taken_for_what_has_not_begun(run, tmp_path):
+    (tmp_path / "experiments" / "image_folder" / "experiment.yaml").mkdir(parents=True)
+    result = run(*GONE)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"error: --storage {tmp_path / 'experiments'}: ")
+    assert "cannot use it" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_job_is_either_restartable_or_resumed(run):
+    result = run(*GONE, "--resume")
+    assert result.exit_code == 2
+    assert "--resume and --restartable: choose one; the latter resumes, too, what has begun" in result.stderr

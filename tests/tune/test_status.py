@@ -46,6 +46,12 @@ def test_without_a_name_it_says_which_it_took(begun, tune):
     assert result.stderr == "three: the one that runs of 3 experiments; name another to see that\n"
 
 
+def test_a_name_that_is_an_emojis_stays_as_it_is(begun, tune):
+    begun(":dog:", *FIELDS)
+    assert tune("status").stdout.startswith(":dog:: interrupted")
+    assert tune("list").stdout.startswith(":dog:: ")
+
+
 def test_figures_for_programs(begun, tune):
     begun("one", *FIELDS, slots=2).run(steps=3)
     told = json.loads(tune("status", "one", "--json").stdout)

@@ -126,7 +126,7 @@ def jobs_command(address: str | None, as_json: bool) -> None:
         elif not sessions:
             click.echo(f"no search was sent to {cluster.address}")
         else:
-            print_sessions(sessions, now, Console(highlight=False))
+            print_sessions(sessions, now, Console(highlight=False, emoji=False))
 
 
 @click.command("logs")

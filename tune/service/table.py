@@ -25,7 +25,7 @@ def print_sessions(sessions: list[Session], now: float, console: Console) -> Non
         return
     for one in sessions:
         cells = [f"{name} {text}" for name, text in _cells(one, now).items() if text]
-        console.print(clean(f"{one.name}: {'; '.join(cells)}"), markup=False, soft_wrap=True)
+        console.print(clean(f"{one.name}: {'; '.join(cells)}"), markup=False, emoji=False, soft_wrap=True)
 
 
 def _cells(one: Session, now: float) -> dict[str, str]:
