@@ -104,9 +104,7 @@ def _from_store(name: str, storage: str, new: Path, say: Say, *, checkpoints: bo
         if not place.exists("experiment.yaml"):
             say(f"{place.uri} is not seen from here; asking the cluster")
             return False
-        for file, _ in package.chosen(place, checkpoints=checkpoints):
-            (new / file).parent.mkdir(parents=True, exist_ok=True)
-            place.download(file, new / file)
+        package.download(place, (file for file, _ in package.chosen(place, checkpoints=checkpoints)), new)
     except (StorageError, OSError) as error:
         say(f"{first_line(error)}; asking the cluster")
         shutil.rmtree(new)

@@ -126,6 +126,22 @@ def test_an_output_that_cannot_be_written_is_an_error(bring, tmp_path):
         bring()
 
 
+def test_a_link_cannot_lead_out_of_the_storage(bring, there, tmp_path):
+    there.rename(tmp_path / "elsewhere")
+    there.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="is a link, which may lead out of the storage; name the folder it leads to"):
+        bring()
+    assert list((tmp_path / "here").iterdir()) == []
+
+
+def test_what_goes_away_meanwhile_is_left_out(bring, there, monkeypatch):
+    from tune.service import package
+
+    listed = [("experiment.yaml", 1), ("trials/0/checkpoint_000001/gone", 1), ("model/model.ckpt", 1)]
+    monkeypatch.setattr(package, "chosen", lambda *_, **__: listed)
+    assert contents(bring()) == contents(there)
+
+
 def test_a_name_cannot_lead_out_of_the_output(tmp_path):
     with pytest.raises(UserError, match="must be 1 to 200 printable characters without /"):
         fetch(None, "../x", "", tmp_path, print, checkpoints=False)
