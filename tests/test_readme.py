@@ -46,6 +46,13 @@ def test_every_search_it_names_is_a_valid_experiment(command):
     assert experiment.search.trials >= 1
 
 
+@pytest.mark.parametrize("tool", ["docker compose", "kubectl apply"])
+def test_its_commands_for_containers_are_those_of_the_page_on_them(tool):
+    (block,) = [block for block in BLOCKS if tool in block]
+    page = (PROJECT / "docker" / "README.md").read_text().splitlines()
+    assert [line for line in block.splitlines() if line not in page] == []
+
+
 def test_no_figure_is_left_open():
     assert "MEASURED" not in README
     assert "TABLE" not in README

@@ -34,6 +34,7 @@ from tune.trials import TRIALS
 _LOCAL = (TRIALS, "wandb")  # of a working copy, what is not in the object store
 # What a job on a cluster is told by the machine that it was sent from.
 SENT_BY, COMMIT = "CIFAR_SENT_BY", "CIFAR_GIT_COMMIT"
+FETCHED = ".fetched"  # in a copy of a cluster's experiment, until it is gone on with here
 _PACKAGES = ("cifar-tune", "lightning", "optuna", "ray", "torch", "torchmetrics", "torchvision", "wandb")
 
 
@@ -150,6 +151,7 @@ class ExperimentDir:
         except OSError as error:
             raise StorageError(f"{self.path} can no longer be written: {error.strerror or error}") from None
         try:
+            (self.path / FETCHED).unlink(missing_ok=True)
             yield
         finally:
             lock.release()

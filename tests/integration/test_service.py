@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO, Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
@@ -102,13 +103,54 @@ def head(ray_head, ray_nodes, tmp_path_factory) -> Iterator[Head]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+class Heard:
+    """A process's output, which keeps in `said` what was read of it line by line."""
+
+    def __init__(self, stream: IO[str], said: list[str]) -> None:
+        self.stream, self.said = stream, said
+
+    def __iter__(self) -> Iterator[str]:
+        for line in self.stream:
+            self.said.append(line)
+            yield line
+
+    def readline(self) -> str:
+        return next(iter(self), "")
+
+    def close(self) -> None:
+        self.said.append(self.stream.read())  # what came with the lines, and nobody asked for
+        self.stream.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+@pytest.fixture
+def start(start, head) -> Callable[..., Any]:
+    """As everywhere, and all that such a process says is kept for the last test."""
+
+    def begin(*arguments: object, **variables: str) -> Any:
+        begun = start(*arguments, **variables)
+        begun.process.stdout = Heard(begun.process.stdout, head.said)
+        end = begun.end
+
+        def ended(timeout: float = 240) -> Any:
+            done = end(timeout)
+            head.said += [done.out, done.err]
+            return done
+
+        begun.end = ended
+        return begun
+
+    return begin
+
+
 @pytest.fixture
 def tune(call, head) -> Callable[..., str]:
     """Calls `python -m tune …` against the cluster; gives what it printed."""
 
     def run(*arguments: object, code: int = 0, **variables: str) -> str:
         done = call("tune", *arguments, timeout=500, RAY_API_SERVER_ADDRESS=head.url, **variables)
-        head.said += [done.out, done.err]
         assert done.code == code, done.err or done.out
         return str(done.out if code in (0, 143) else done.err)
 
@@ -231,15 +273,24 @@ def test_two_searches_at_once_have_each_their_own_code_and_one_is_stopped_and_go
     assert told[-3:] == [("second", "stopped"), ("first", "finished"), ("second", "finished")]
 
 
+def opened(url: str) -> bytes:
+    """What the dashboard answers to one who has the token."""
+    request = Request(url, headers={"Authorization": f"Bearer {os.environ['RAY_AUTH_TOKEN']}"})
+    with urlopen(request, timeout=60) as answer:
+        return bytes(answer.read())
+
+
 @pytest.mark.slow
 def test_neither_token_nor_key_is_in_anything_that_was_left(tune, head, folder, tmp_path_factory):
     told = tune("jobs", "--json")
     assert json.loads(told), "there is something to look through"
     secrets = [os.environ["RAY_AUTH_TOKEN"].encode(), WANDB_KEY.encode()]
-    said = "".join(head.said).encode()
+    pages = ["/", "/api/jobs/", "/api/v0/actors", "/api/v0/tasks", "/nodes?view=summary"]
+    answers = {page: opened(head.url + page) for page in pages}
+    assert [page for page, text in answers.items() if len(text) < 100] == []
+    assert b"job_id" in answers["/api/v0/actors"]
     files = [file for root in (head.ray, head.storage, tmp_path_factory.getbasetemp()) for file in root.rglob("*")]
     texts = {str(file): file.read_bytes() for file in files if file.is_file() and not file.is_symlink()}
     assert any("job-driver" in name for name in texts)
-    assert [
-        name for name, text in {"what was said": said, **texts}.items() if any(one in text for one in secrets)
-    ] == []
+    texts |= {"what was said": "".join(head.said).encode(), **answers}
+    assert [name for name, text in texts.items() if any(one in text for one in secrets)] == []

@@ -222,7 +222,10 @@ def _checked(address: str | None) -> str:
             "http://head:8265, or set RAY_API_SERVER_ADDRESS to it"
         )
     address = address if "://" in address else f"http://{address}"
-    parts = urlsplit(address)
+    try:
+        parts = urlsplit(address)
+    except ValueError:  # not shown: it may hold a password
+        raise ClusterError("--address: cannot be read; must be http://HOST:PORT, with [] around an IPv6 host") from None
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
         raise ClusterError(f"--address {parts.scheme}://{parts.netloc.rpartition('@')[2]}: must be http://HOST:PORT")
     if parts.username is not None:

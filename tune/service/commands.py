@@ -96,14 +96,12 @@ def resume_command(
         from tune.service import refusals
         from tune.service.client import Cluster
         from tune.service.sending import Order
-        from tune.service.sessions import latest
+        from tune.service.sessions import kept
 
         check_name(name)
         refusals.check(storage, study)
-        if storage is None:
-            last = latest(Cluster(address).sessions(), name)
-            storage, study = last.storage or None, study or last.study or None
-        _send(Order(name, overrides, storage, study, again), address)
+        where, study = kept(Cluster(address).sessions(), name, storage, study)
+        _send(Order(name, overrides, where or None, study, again), address)
 
 
 @click.command("jobs")
@@ -176,10 +174,13 @@ def stop_command(name: str, now: bool, address: str | None) -> None:
                 stop_now(cluster, session)
             else:
                 click.echo("stopping: running trials finish and save their epoch; Ctrl-C leaves it to that", err=True)
-            cluster.ended(session.id)
+            session = cluster.ended(session.id)
         except KeyboardInterrupt:
             click.echo(f"it goes on stopping; see {_command('jobs', [], address)}", err=True)
             sys.exit(0)
+        if session.state != "stopped":  # it ended by itself just then
+            click.echo(f"{name} does not run: it is {session.state}")
+            return
         told, resumable = how(cluster.logs(session.id))
         click.echo(f"{name}: {told}")
         if resumable:
@@ -207,16 +208,17 @@ def fetch_command(name: str, output: Path, checkpoints: bool, address: str | Non
         from tune.service import refusals
         from tune.service.client import Cluster
         from tune.service.fetch import fetch
-        from tune.service.sessions import latest
+        from tune.service.sessions import kept
 
         refusals.check(storage, None)
         cluster = Cluster(address)
         if storage is None:
-            storage = latest(cluster.sessions(), name).storage
+            storage, _ = kept(cluster.sessions(), name, None, None)
         say: Callable[[str], None] = lambda line: click.echo(line, err=True)  # noqa: E731
         target = fetch(cluster, name, storage, output, say, checkpoints=checkpoints)
         click.echo(target)
-        elsewhere = [] if str(output) == "experiments" else ["--storage", str(output)]
+        read = os.environ.get("CIFAR_STORAGE") or "experiments"  # what the commands below read without --storage
+        elsewhere = [] if str(output) == read else ["--storage", str(output)]
         _next(("status", [name, *elsewhere]), ("report", [name, *elsewhere]))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from cifar.errors import UserError, first_line
 from tune.errors import StorageError
-from tune.experiment import check_name
+from tune.experiment import FETCHED, ExperimentDir, check_name
 from tune.service import package
 from tune.service.client import Cluster
 from tune.service.code import staged
@@ -22,12 +22,12 @@ Say = Callable[[str], None]
 def fetch(cluster: Cluster, name: str, storage: str, output: Path, say: Say, *, checkpoints: bool) -> Path:
     """Brings the experiment `name` to output/name, whole or not at all; an older copy of it makes room.
 
-    storage: where the cluster keeps it; empty for what the cluster's environment says. Raises UserError if another
-    experiment is there, or it cannot be had.
+    storage: where the cluster keeps it; empty for what the cluster's environment says. Raises UserError if anything
+    else is there, or it cannot be had.
     """
     check_name(name)
     target = output / name
-    before = _identity(target) if target.exists() else None
+    _check_copy(target)
     try:
         output.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=".fetch-", dir=output) as folder:
@@ -35,23 +35,52 @@ def fetch(cluster: Cluster, name: str, storage: str, output: Path, say: Say, *, 
             new.mkdir()
             if not (storage and _from_store(name, storage, new, say, checkpoints=checkpoints)):
                 _through_job(cluster, name, storage, new, say, checkpoints=checkpoints)
-            if before is not None and _identity(new) != before:
-                raise UserError(f"fetch: {target} is another experiment of that name; choose another --output")
+            _check_copy(target)  # it may have been gone on with meanwhile
+            _check_older(target, new)
+            (new / FETCHED).touch()
             _take_place(new, target, Path(folder) / "old")
     except OSError as error:
         raise UserError(f"--output {output}: {error.strerror or error}; choose a folder that can be written") from None
     return target
 
 
+def _check_copy(target: Path) -> None:
+    """Raises UserError if there is anything but what was fetched, and is still as it came."""
+    if not target.exists():
+        return
+    if not (target / "experiment.yaml").is_file():
+        what = "is no experiment"
+    elif ExperimentDir(target).is_locked():
+        what = "is being run by another process"
+    elif not (target / FETCHED).exists():
+        what = "is no copy, or one that was gone on with here"
+    else:
+        return
+    raise UserError(f"fetch: {target} is there, and {what}; choose another --output")
+
+
+def _check_older(target: Path, new: Path) -> None:
+    """Raises UserError if `target` has anything recorded that `new` has not."""
+    if not target.exists():
+        return
+    if _identity(new) != _identity(target):
+        raise UserError(f"fetch: {target} is another experiment of that name; choose another --output")
+    for name in ("study.journal", "test_ledger.jsonl"):
+        lines = _bytes(target / name).rpartition(b"\n")[0]  # the last may be a part of one, as it was then
+        if not _bytes(new / name).startswith(lines):
+            raise UserError(f"fetch: {target / name} has lines that the cluster's has not; choose another --output")
+
+
+def _bytes(file: Path) -> bytes:
+    return file.read_bytes() if file.exists() else b""
+
+
 def _identity(folder: Path) -> tuple[Any, ...]:
-    """What stays the same of an experiment as long as it goes on. Raises UserError if it is none."""
+    """What stays the same of an experiment as long as it goes on."""
     from tune import yaml_file
     from tune.spec import RECORD
 
-    file = folder / "experiment.yaml"
-    if not file.is_file():
-        raise UserError(f"fetch: {folder} is there, and is no experiment; choose another --output")
-    record = yaml_file.read(file)[0].get(RECORD, {})
+    record = yaml_file.read(folder / "experiment.yaml")[0].get(RECORD, {})
     return record.get("started"), record.get("command"), record.get("data_fingerprint")
 
 
@@ -75,9 +104,7 @@ def _from_store(name: str, storage: str, new: Path, say: Say, *, checkpoints: bo
         if not place.exists("experiment.yaml"):
             say(f"{place.uri} is not seen from here; asking the cluster")
             return False
-        for file, _ in package.chosen(place, checkpoints=checkpoints):
-            (new / file).parent.mkdir(parents=True, exist_ok=True)
-            place.download(file, new / file)
+        package.download(place, (file for file, _ in package.chosen(place, checkpoints=checkpoints)), new)
     except (StorageError, OSError) as error:
         say(f"{first_line(error)}; asking the cluster")
         shutil.rmtree(new)

@@ -49,10 +49,10 @@ def pack(name: str, storage: str, *, checkpoints: bool) -> None:
         )
     with TemporaryDirectory() as copied:
         folder = place.local or Path(copied)
-        for file, _ in files if place.local is None else ():
-            (folder / file).parent.mkdir(parents=True, exist_ok=True)
-            place.download(file, folder / file)
-        for line in package.lines(folder, (file for file, _ in files)):
+        names = [file for file, _ in files]
+        if place.local is None:
+            package.download(place, names, folder)
+        for line in package.lines(folder, names):
             print(line)
 
 

@@ -9,6 +9,7 @@ import hashlib
 import re
 import tarfile
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryFile
 from typing import IO, Final
@@ -26,10 +27,13 @@ _PRESET: Final = 1  # weights are hardly smaller with more, and take ten times a
 def chosen(place: Storage, *, checkpoints: bool) -> list[tuple[str, int]]:
     """The files of an experiment that are brought back, relative to it, and their sizes in bytes.
 
-    checkpoints: those of trials, too. Links are left out: they may lead out of the storage.
+    checkpoints: those of trials, too. Links are left out: they may lead out of the storage. Raises UserError where the
+    experiment itself is one.
     """
     from pyarrow.fs import FileSelector
 
+    if place.local is not None and place.local.is_symlink():
+        raise UserError(f"fetch: {place.uri} is a link, which may lead out of the storage; name the folder it leads to")
     found = []
     for info in place.filesystem.get_file_info(FileSelector(place.root, recursive=True)):
         rel = PurePosixPath(info.path).relative_to(place.root)
@@ -43,12 +47,21 @@ def chosen(place: Storage, *, checkpoints: bool) -> list[tuple[str, int]]:
     return sorted(found)
 
 
+def download(place: Storage, files: Iterable[str], folder: Path) -> None:
+    """Copies `files` of an experiment to `folder`, less those that are gone."""
+    for file in files:
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            place.download(file, folder / file)
+
+
 def lines(folder: Path, files: Iterable[str]) -> Iterator[str]:
-    """The lines that stand for `files` of `folder`."""
+    """The lines that stand for `files` of `folder`, less those that are gone, as a search deletes checkpoints."""
     with TemporaryFile() as packed:
-        with tarfile.open(fileobj=packed, mode="w:xz", preset=_PRESET) as archive:
+        with tarfile.open(fileobj=packed, mode="w:xz", preset=_PRESET, dereference=True) as archive:
             for file in files:
-                archive.add(folder / file, file, recursive=False)
+                with suppress(FileNotFoundError), (folder / file).open("rb") as stream:
+                    archive.addfile(archive.gettarinfo(arcname=file, fileobj=stream), stream)
         packed.seek(0)
         digest = hashlib.sha256()
         yield BEGIN

@@ -42,7 +42,11 @@ def _storage(storage: str | None) -> Iterator[str]:
 def _study(study: str | None) -> Iterator[str]:
     if study is None:
         return
-    parts = urlsplit(study, allow_fragments=False)
+    try:
+        parts = urlsplit(study, allow_fragments=False)
+    except ValueError:  # not shown: it may hold a password
+        yield "--study: cannot be read; must be a database URL, as in postgresql://user@host/name"
+        return
     shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     if parts.password is not None or any(_SECRET.search(name) for name, _ in parse_qsl(parts.query)):
         yield (

@@ -115,6 +115,21 @@ def latest(sessions: Iterable[Session], name: str) -> Session:
     return ours[-1]
 
 
+def kept(sessions: Sequence[Session], name: str, storage: str | None, study: str | None) -> tuple[str, str | None]:
+    """Storage and study of an experiment: those given, else those of its last session.
+
+    Raises ClusterError if the storage is neither given nor known.
+    """
+    if storage is None:
+        try:
+            storage = latest(sessions, name).storage
+        except ClusterError as error:
+            hint = f"where the cluster is a new one, --storage says where {name} is kept"
+            raise ClusterError(f"{error}; {hint}") from None
+    there = [one.study for one in sessions if one.name == name and one.storage in ("", storage)]
+    return storage, study or (there[-1] if there else None) or None
+
+
 def free_id(name: str, taken: Iterable[str]) -> str:
     """An id for a job of the experiment `name`, as Ray's pages and addresses take it: quickstart-1, quickstart-2, …"""
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()

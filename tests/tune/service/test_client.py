@@ -42,7 +42,7 @@ class Dashboard:
 
     def __init__(self, mode: str = "disabled", breaks: list[int] | None = None) -> None:
         self.mode, self.breaks = mode, breaks or []
-        self.over, self.asked, self.stopped = False, 0, False
+        self.over, self.asked, self.stopped, self.late = False, 0, False, False
         self.app = web.Application()
         self.app.router.add_get("/api/authentication_mode", self.authentication)
         self.app.router.add_get("/api/version", self.version)
@@ -77,7 +77,7 @@ class Dashboard:
         return web.json_response(self._job())
 
     async def stop(self, _: web.Request) -> web.Response:
-        self.stopped = True  # and it takes its time
+        self.stopped, self.over = True, self.late  # else it takes its time
         return web.json_response({"stopped": True})
 
     async def tail(self, request: web.Request) -> web.StreamResponse:
@@ -148,6 +148,14 @@ def test_who_waits_for_an_end_and_is_interrupted_leaves_the_stopping_on(start):
     assert dashboard.stopped
 
 
+def test_a_search_that_ended_by_itself_just_before_the_stop_is_not_told_as_stopped(tune):
+    dashboard = Dashboard()
+    dashboard.late = True
+    with serving(dashboard.app) as address:
+        code, out, _ = tune("stop", "quickstart", "--address", address)
+    assert (code, out, dashboard.stopped) == (0, "quickstart does not run: it is failed\n", True)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_who_follows_a_log_and_is_interrupted_leaves_the_search_on(start, number):
     dashboard = Dashboard(breaks=[QUIET])
@@ -211,6 +219,7 @@ def test_a_token_that_is_missing_is_told_with_the_ways_to_give_it(tune):
         ("ray://head:10001", "--address ray://head:10001: must be http://HOST:PORT"),
         ("http://head:8265?token=hidden", "--address http://head:8265: must be http://HOST:PORT"),
         ("http://me:hidden@head:8265", "--address: must not hold a name or password"),
+        ("http://me:hidden@[::1", "--address: cannot be read; must be http://HOST:PORT, with [] around an IPv6 host\n"),
     ],
 )
 def test_an_address_that_cannot_be_one_is_told_in_a_line(tune, address, told):

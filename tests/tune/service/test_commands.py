@@ -51,3 +51,23 @@ def test_every_command_has_help_that_names_the_variable_of_its_address(command):
     done = CliRunner().invoke(main, [command, "--help"])
     assert done.exit_code == 0
     assert "RAY_API_SERVER_ADDRESS" in done.output
+
+
+@pytest.mark.parametrize(
+    ("variable", "output", "read"),
+    [
+        (None, [], "status quickstart"),
+        ("", [], "status quickstart"),
+        ("elsewhere", [], "status quickstart --storage experiments"),
+        ("elsewhere", ["--output", "elsewhere"], "status quickstart"),
+        (None, ["--output", "elsewhere"], "status quickstart --storage elsewhere"),
+    ],
+)
+def test_what_fetch_says_comes_next_reads_what_it_fetched(tmp_path, monkeypatch, variable, output, read):
+    (tmp_path / "there" / "quickstart").mkdir(parents=True)
+    (tmp_path / "there" / "quickstart" / "experiment.yaml").write_text("provenance: {}\n")
+    monkeypatch.chdir(tmp_path)
+    where = ["--storage", (tmp_path / "there").as_uri(), "--address", "http://127.0.0.1:1"]
+    done = CliRunner().invoke(main, ["fetch", "quickstart", *output, *where], env={"CIFAR_STORAGE": variable})
+    assert done.exit_code == 0, done.stderr
+    assert f"next:\n  python -m tune {read}\n" in done.stdout

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from cifar.errors import UserError
+from tune.experiment import ExperimentDir
 from tune.service.fetch import fetch
 from tune.storage import open_storage
 
@@ -34,7 +35,8 @@ def bring(there, tmp_path):
 
 
 def contents(folder: Path) -> dict[str, str]:
-    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+    """Files that are not hidden."""
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("[!.]*") if path.is_file()}
 
 
 def test_it_is_read_straight_from_a_storage_that_is_seen_from_here(bring, there, tmp_path):
@@ -60,6 +62,35 @@ def test_another_experiment_of_that_name_stays(bring, there, tmp_path):
     with pytest.raises(UserError, match="is another experiment of that name; choose another --output"):
         bring()
     assert contents(tmp_path / "here" / "a b") == before
+
+
+def test_the_storages_own_folder_stays(bring, there):
+    before = contents(there)
+    with pytest.raises(UserError, match="is there, and is no copy, or one that was gone on with here; choose another"):
+        bring(output="there")
+    assert contents(there) == before
+
+
+def test_a_copy_that_runs_or_was_gone_on_with_here_stays(bring):
+    copy = bring()
+    with ExperimentDir(copy).locked(), pytest.raises(UserError, match="is being run by another process; choose"):
+        bring()
+    with pytest.raises(UserError, match="is no copy, or one that was gone on with here; choose another --output"):
+        bring()
+    assert copy.exists()
+
+
+@pytest.mark.parametrize("name", ["study.journal", "test_ledger.jsonl"])
+def test_a_copy_with_lines_that_the_cluster_has_not_stays(bring, there, name):
+    (there / name).write_text("1\n2\n")
+    copy = bring()
+    (there / name).write_text("1\n2\n3\n")
+    assert (bring() / name).read_text() == "1\n2\n3\n"
+    (copy / name).write_text("1\n2\n3\n4\n")
+    with pytest.raises(UserError, match=rf"{name} has lines that the cluster's has not; choose another --output"):
+        bring()
+    (copy / name).write_text("1\n2\nhal")  # as a search leaves it that writes at that moment
+    assert (bring() / name).read_text() == "1\n2\n3\n"
 
 
 def test_what_is_no_experiment_stays(bring, tmp_path):
@@ -93,6 +124,22 @@ def test_an_output_that_cannot_be_written_is_an_error(bring, tmp_path):
     (tmp_path / "here").write_text("")
     with pytest.raises(UserError, match=r"^--output .*here: File exists; choose a folder that can be written"):
         bring()
+
+
+def test_a_link_cannot_lead_out_of_the_storage(bring, there, tmp_path):
+    there.rename(tmp_path / "elsewhere")
+    there.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="is a link, which may lead out of the storage; name the folder it leads to"):
+        bring()
+    assert list((tmp_path / "here").iterdir()) == []
+
+
+def test_what_goes_away_meanwhile_is_left_out(bring, there, monkeypatch):
+    from tune.service import package
+
+    listed = [("experiment.yaml", 1), ("trials/0/checkpoint_000001/gone", 1), ("model/model.ckpt", 1)]
+    monkeypatch.setattr(package, "chosen", lambda *_, **__: listed)
+    assert contents(bring()) == contents(there)
 
 
 def test_a_name_cannot_lead_out_of_the_output(tmp_path):

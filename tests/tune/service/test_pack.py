@@ -41,6 +41,14 @@ def test_one_that_is_not_there_is_an_error(storage):
         pack("x", str(storage), checkpoints=False)
 
 
+def test_one_that_is_a_link_is_refused(storage, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "experiment.yaml").write_text("provenance: {secret: hidden}\n")
+    (storage / "x").symlink_to(elsewhere)
+    with pytest.raises(UserError, match=r"^fetch: .*/x is a link, which may lead out of the storage; name the folder"):
+        pack("x", str(storage), checkpoints=False)
+
+
 def test_what_it_wrote_is_gone_once_it_was_read(storage, tmp_path):
     log = tmp_path / "log"
     with log.open("a") as stream:

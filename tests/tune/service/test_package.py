@@ -54,6 +54,16 @@ def test_what_is_written_to_a_log_can_be_read_from_it(experiment, tmp_path, piec
         assert (tmp_path / "new" / file).read_bytes() == (experiment / file).read_bytes()
 
 
+def test_what_goes_away_meanwhile_is_left_out_and_what_is_linked_twice_is_a_file_twice(experiment, tmp_path):
+    os.link(experiment / "model" / "model.ckpt", experiment / "twice")
+    with io.BytesIO() as packed:
+        read((f"{line}\n" for line in lines(experiment, ["gone", *FILES, "twice"])), packed)
+        packed.seek(0)
+        extract(packed, tmp_path / "new")
+    for file in (*FILES, "twice"):
+        assert (tmp_path / "new" / file).read_bytes() == (experiment / file).read_bytes()
+
+
 def test_what_does_not_come_as_it_was_sent_is_refused(experiment):
     sent = list(lines(experiment, FILES))
     swapped = [sent[0], sent[2], sent[1], *sent[3:]]

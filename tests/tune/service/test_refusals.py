@@ -36,6 +36,11 @@ def test_a_study_with_a_password_is_refused_and_the_password_not_shown(study):
     assert "hidden" not in str(caught.value)
 
 
+def test_a_study_that_cannot_be_read_is_refused_and_not_shown():
+    with pytest.raises(UserError, match=r"^--study: cannot be read; must be a database URL, as in \S+$"):
+        check(None, "postgresql://me:hidden@[db/x")
+
+
 def test_a_study_in_the_jobs_own_folder_is_refused():
     with pytest.raises(UserError, match=r"^--study sqlite:///study\.db: got a relative file"):
         check(None, "sqlite:///study.db")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tune.errors import ClusterError
-from tune.service.sessions import entrypoint, free_id, latest, session
+from tune.service.sessions import entrypoint, free_id, kept, latest, session
 
 
 def job(name: str = "quickstart", status: str = "RUNNING", **other: Any) -> SimpleNamespace:
@@ -70,6 +70,25 @@ def test_the_last_session_of_a_name_is_meant():
         latest(known, "quikstart")
     with pytest.raises(ClusterError, match="no job of x; none was sent there"):
         latest([], "x")
+
+
+def test_storage_and_study_are_those_of_the_last_session_unless_they_are_given():
+    def sent(storage: str, study: str) -> Any:
+        return session(job(metadata={"cifar-tune": "", "experiment": "a", "storage": storage, "study": study}))
+
+    known = [sent("/x", "sqlite:////old.db"), sent("/x", "sqlite:////new.db")]
+    assert kept(known, "a", None, None) == ("/x", "sqlite:////new.db")
+    assert kept(known, "a", "/x", None) == ("/x", "sqlite:////new.db")
+    assert kept(known, "a", "/x", "sqlite:////mine.db") == ("/x", "sqlite:////mine.db")
+    assert kept(known, "a", "/other", None) == ("/other", None), "that is another experiment"
+    assert kept([sent("", "sqlite:////new.db")], "a", "/x", None) == ("/x", "sqlite:////new.db")
+    assert kept([sent("", "")], "a", None, None) == ("", None)
+    assert kept([], "a", "/x", None) == ("/x", None), "a new cluster"
+
+
+def test_on_a_new_cluster_the_storage_is_asked_for():
+    with pytest.raises(ClusterError, match="none was sent there; where the cluster is a new one, --storage says where"):
+        kept([], "a", None, None)
 
 
 @pytest.mark.parametrize(
