@@ -186,7 +186,7 @@ class Conductor:
             self._end(self.trials[number], "stopped", str(verdict))
 
     def _end_the_rest(self) -> None:
-        """Nothing of the search goes on any more: the paused trials end, unheard by limits, and audits alone are left."""
+        """Nothing of the search goes on any more: paused trials end, unheard by limits, and audits alone are left."""
         self._all_ended = True
         for number, verdict in self._at_rungs.all_standing():
             self._end(self.trials[number], "stopped", str(verdict), limited=False)
