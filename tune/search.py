@@ -134,13 +134,14 @@ class Recorder(ray_tune.Callback):
             self.conductor.lost(number, lost, counts=not getattr(cause, "preempted", False))
         elif self.shares_gpu and is_out_of_memory(cause) and not self.conductor.in_slot(number).alone:
             self.conductor.crowded_out(number)
-        elif cause and (is_storage_trouble(cause) or (isinstance(cause, OSError) and self._unwritable())):
+        elif cause and (is_storage_trouble(cause) or (isinstance(cause, OSError) and self.unwritable())):
             self.conductor.trouble = self.conductor.trouble or OSError(first_line)
         else:
             reason = f"{type(cause).__name__}: {first_line}" if cause else (trace.strip().splitlines() or [""])[-1]
             self.conductor.failed(number, reason, trace, users_mistake=isinstance(cause, UserError))
 
-    def _unwritable(self) -> bool:
+    def unwritable(self) -> bool:
+        """Whether the storage is at fault, which Ray's own errors do not always say."""
         try:
             probe(self.directory.place)
         except StorageError:
@@ -197,10 +198,12 @@ def search(
                 tuner = _tuner(experiment, images, directory, share, tracking, recorder, trainable)
                 with _asked_once():
                     tuner.fit()
-    except Exception:  # Ray trips over its own files where the storage is full or gone; that is told below
+    except Exception as error:  # where the storage is full or gone Ray trips over its files; that is told below
         conductor.interrupt()  # so that nothing is taken for ended
         if conductor.trouble is None:
-            raise
+            if not recorder.unwritable():
+                raise
+            conductor.trouble = error
     finally:
         conductor.close()
         slots.close()
