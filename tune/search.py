@@ -200,10 +200,9 @@ def search(
                     tuner.fit()
     except Exception as error:  # where the storage is full or gone Ray trips over its files; that is told below
         conductor.interrupt()  # so that nothing is taken for ended
-        if conductor.trouble is None:
-            if not recorder.unwritable():
-                raise
-            conductor.trouble = error
+        if conductor.trouble is None and not recorder.unwritable():
+            raise
+        conductor.trouble = conductor.trouble or error
     finally:
         conductor.close()
         slots.close()
