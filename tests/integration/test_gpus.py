@@ -40,3 +40,30 @@ def test_what_has_no_memory_beside_others_goes_on_alone(call, own, one_gpu, fold
         large = trial.params["width"] == 2.0
         assert (trial.user_attrs.get("alone", False), trial.user_attrs["attempts"]) == (large, 1 + large)
         assert list(trial.intermediate_values) == [1, 2, 3], "from its checkpoint on"
+
+
+def test_each_of_two_searches_has_its_share_and_neither_waits_for_the_other(start, folder, study, ray_head):
+    """Without `resources.max_gpus` the first one would have both GPUs to its end."""
+    address = ray_head(2, gpus=2)
+    space = folder / "slow.yaml"
+    space.write_text(
+        "data: {source: digits, limit: 640}\n"
+        "space: {network: own:slow, width: {type: categorical, options: [0.5, 2.0]}, learning_rate: 0.01}\n"
+        "search: {trials: 6, sampler: random}\n"
+        "scheduler: {type: none, max_epochs: 6}\n"
+        "resources: {gpus_per_trial: 1, cpus_per_trial: 1, max_gpus: 1}\n"
+        "retrain: {epochs: 1, seeds: 0}\n"
+    )
+    running = {
+        name: start("tune.run", "--space", space, "--name", name, "--address", address) for name in ("ours", "theirs")
+    }
+    first = {}
+    for name, search in running.items():
+        done = search.end()
+        assert done.code == 0, done.err
+        assert "in 1 slot of 1 CPU and 1 GPU" in done.out
+        trials = study(folder / "experiments" / name)
+        assert [trial.state.name for trial in trials] == ["COMPLETE"] * 6
+        first[name] = [trial.datetime_complete for trial in trials]
+    assert first["ours"][0] < first["theirs"][-1]
+    assert first["theirs"][0] < first["ours"][-1], "both ran at once"

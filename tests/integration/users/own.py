@@ -105,6 +105,18 @@ def crowded(classes, channels, image_size, width):
     return (Hungry if width > 1 and share < 1 else Modest)(classes, channels, image_size)
 
 
+class Slow(Modest):
+    """Half a second or more an epoch of ten batches, in which the processor has nothing to do."""
+
+    def forward(self, images):
+        time.sleep(0.05 * self.training)
+        return super().forward(images)
+
+
+def slow(classes, channels, image_size, width):
+    return Slow(classes, channels, image_size)
+
+
 class Hanging(Exploding):
     """The first of its kind says nothing more after its second epoch."""
 
