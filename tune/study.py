@@ -282,3 +282,7 @@ def _as_os_error() -> Iterator[None]:
         yield
     except StorageInternalError as error:
         raise OSError(str(error.__cause__ or error).strip().splitlines()[0]) from error
+    except RuntimeError as error:  # Optuna's lock, whose file is no longer where it was
+        if not isinstance(error.__context__, OSError):
+            raise
+        raise error.__context__ from None

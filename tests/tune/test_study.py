@@ -290,3 +290,20 @@ def test_what_dashboards_show_is_there(journal, space):
     assert trial.duration >= timedelta(0)
     assert trial.intermediate_values == {1: 0.5, 2: 0.6}
     json.dumps(trial.user_attrs)
+
+
+def test_a_journal_that_vanishes_while_it_is_written_is_trouble_of_the_disk(session, monkeypatch):
+    """Optuna's lock then says no more than that it is none."""
+    one = session()
+    one.fill()
+
+    def gone(lock: str, to: str) -> None:
+        Path(lock).unlink()
+        raise NotADirectoryError(20, "Not a directory")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("optuna.storages.journal._file.os.rename", gone)
+        with pytest.raises(NotADirectoryError):
+            one.record.note(0, lost=1)
+        one.conductor.lost(0, "its process died")
+    assert str(one.conductor.trouble) == "[Errno 20] Not a directory"
