@@ -11,8 +11,6 @@ trials may run at once, else it begins one process at a time. Both stop by ASHA,
 import json
 import os
 import random
-import subprocess
-import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -26,7 +24,7 @@ from typing import Any
 import click
 import numpy as np
 import ray
-from measuring import ROOT, hardware, spread, write
+from measuring import ROOT, apart, hardware, spread, write
 from ray import tune as ray_tune
 from scale import ours, peer, value
 
@@ -187,16 +185,6 @@ def measure(kind: str, trials: int) -> dict[str, Any]:
     return told
 
 
-def measured(kind: str, trials: int) -> dict[str, Any]:
-    """In a process of its own."""
-    command = [sys.executable, __file__, "--kind", kind, "--trials", str(trials)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(done.stderr[-2000:])
-    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return told
-
-
 @click.command(help=__doc__)
 @click.option("--repeats", default=3, show_default=True, help="Searches of ours.")
 @click.option("--peers", default=1, show_default=True, help="Of the peer, 8 minutes each; 0 keeps what --out has.")
@@ -213,7 +201,7 @@ def main(repeats: int, peers: int, trials: int, quick: bool, kind: str | None, o
     runs: dict[str, list[dict[str, Any]]] = {"ours": [], "peer": kept}
     for turn in range(max(repeats, peers)):
         for name in ["ours"] * (turn < repeats) + ["peer"] * (turn < peers):
-            runs[name].append(measured(name, trials))
+            runs[name].append(apart(__file__, "--kind", name, "--trials", trials))
     for name, each in runs.items():
         if each:
             tell(name, each)

@@ -104,3 +104,13 @@ def peer(plan: dict[str, Any], folder: Path) -> dict[str, Any]:
     if done.returncode:
         raise RuntimeError(done.stderr)
     return {"began": began, **json.loads(out.read_text())}
+
+
+def apart(script: str, *arguments: object) -> dict[str, Any]:
+    """What a benchmark's script prints as JSON in its last line, in a process of its own."""
+    command = [sys.executable, script, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(done.stderr[-2000:])
+    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return told

@@ -9,8 +9,6 @@ import json
 import os
 import random
 import resource
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -19,7 +17,7 @@ from typing import Any
 
 import click
 import ray
-from measuring import ROOT, hardware, spread, write
+from measuring import ROOT, apart, hardware, spread, write
 from ray import tune as ray_tune
 
 from tune import cluster
@@ -122,16 +120,6 @@ def peer(
     assert len(results) == trials, f"{len(results)} of {trials} trials"
 
 
-def measured(kind: str, trials: int) -> dict[str, float]:
-    """In a process of its own."""
-    command = [sys.executable, __file__, "--kind", kind, "--trials", str(trials)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(done.stderr[-2000:])
-    told: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return told
-
-
 def measure(kind: str, trials: int) -> dict[str, float]:
     """In this process: seconds and milliseconds a trial, the driver's own processor time, its memory in MiB."""
     random.seed(0)
@@ -159,7 +147,7 @@ def main(repeats: int, large: int, quick: bool, kind: str | None, trials: int, o
     runs: dict[str, list[dict[str, float]]] = {"ours": [], "peer": []}
     for _ in range(repeats):
         for name, told in runs.items():
-            told.append(measured(name, trials))
+            told.append(apart(__file__, "--kind", name, "--trials", trials))
     times = {name: [told["ms_a_trial"] for told in each] for name, each in runs.items()}
     ratios = [one / other for one, other in zip(times["ours"], times["peer"], strict=True)]
     for name, each in runs.items():
@@ -168,7 +156,7 @@ def main(repeats: int, large: int, quick: bool, kind: str | None, trials: int, o
     click.echo(f"ours / peer {spread(ratios)}")
     record: dict[str, Any] = {"trials": trials, "runs": runs, "ratio": ratios}
     if large:
-        told = measured("ours", large)
+        told = apart(__file__, "--kind", "ours", "--trials", large)
         growth = told["ms_a_trial"] / sorted(times["ours"])[len(times["ours"]) // 2]
         click.echo(f"ours  {large} trials: {told['ms_a_trial']:.3g} ms a trial, {growth:.3g} times that of {trials}")
         click.echo(f"      driver {told['memory_mib']:.0f} MiB")
